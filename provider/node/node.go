@@ -1,0 +1,187 @@
+// Package node keeps the Node object of this host: who it is, what it can
+// hold, and whether it is well. It does not talk to the API server itself;
+// virtual-kubelet's node controller carries the object there and renews the
+// lease.
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+const (
+	// Taint keeps pods away that do not say that they want to run in a zone.
+	Taint = "virtual-kubelet.io/provider"
+	// TaintValue is its value.
+	TaintValue = "reddwarf"
+	// BrandLabel and a brand's name make the label that says that this node
+	// can run zones of that brand: reddwarf.io/brand.lx=true.
+	BrandLabel = "reddwarf.io/brand."
+	// OperatingSystem is the value of kubernetes.io/os. DaemonSets made for
+	// Linux select linux and so stay away.
+	OperatingSystem = "illumos"
+)
+
+// Capacity is what the machine has.
+type Capacity struct {
+	CPUs             int
+	MemoryBytes      int64
+	EphemeralStorage int64 // bytes that pods can fill
+}
+
+// Source reads the machine. An error makes the node NotReady with that error
+// as the message: a host whose commands fail can run no pod.
+type Source interface {
+	Capacity(ctx context.Context) (Capacity, error)
+}
+
+// SourceFunc makes a function a Source.
+type SourceFunc func(ctx context.Context) (Capacity, error)
+
+// Capacity implements Source.
+func (f SourceFunc) Capacity(ctx context.Context) (Capacity, error) { return f(ctx) }
+
+// Config says what does not change while the agent runs.
+type Config struct {
+	Name       string
+	Addresses  []netip.Addr // the node's InternalIPs, at most one of each family
+	Port       int32        // of the kubelet API
+	Brands     []string     // zone brands that this host can boot
+	Labels     map[string]string
+	MaxPods    int64
+	Reserved   Capacity // kept for the host itself: capacity minus this is allocatable
+	Version    string   // Kubernetes version that the agent behaves as, with its own after a +
+	OSImage    string
+	Kernel     string
+	MachineID  string
+	Source     Source
+	ReadEvery  time.Duration // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
+	ReportIdle time.Duration // an unchanged node is reported this often all the same
+}
+
+// Object returns the Node as it is to be registered, and why it is not ready
+// where it is not.
+func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
+	capacity, err := c.Source.Capacity(ctx)
+	n := &corev1.Node{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   c.Name,
+			Labels: c.labels(),
+		},
+		Spec: corev1.NodeSpec{
+			Taints: []corev1.Taint{{Key: Taint, Value: TaintValue, Effect: corev1.TaintEffectNoSchedule}},
+		},
+		Status: corev1.NodeStatus{
+			Addresses:       c.addresses(),
+			Capacity:        c.resources(capacity, Capacity{}),
+			Allocatable:     c.resources(capacity, c.Reserved),
+			Conditions:      conditions(now, err),
+			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: c.Port}},
+			NodeInfo: corev1.NodeSystemInfo{
+				MachineID:               c.MachineID,
+				KernelVersion:           c.Kernel,
+				OSImage:                 c.OSImage,
+				OperatingSystem:         OperatingSystem,
+				Architecture:            "amd64",
+				KubeletVersion:          c.Version,
+				ContainerRuntimeVersion: "zones://" + c.Kernel,
+			},
+		},
+	}
+	return n
+}
+
+func (c Config) labels() map[string]string {
+	labels := map[string]string{
+		corev1.LabelOSStable:   OperatingSystem,
+		corev1.LabelArchStable: "amd64",
+		corev1.LabelHostname:   c.Name,
+	}
+	for _, b := range c.Brands {
+		labels[BrandLabel+b] = "true"
+	}
+	for k, v := range c.Labels {
+		labels[k] = v
+	}
+	return labels
+}
+
+func (c Config) addresses() []corev1.NodeAddress {
+	var out []corev1.NodeAddress
+	for _, a := range c.Addresses {
+		out = append(out, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: a.String()})
+	}
+	return append(out, corev1.NodeAddress{Type: corev1.NodeHostName, Address: c.Name})
+}
+
+func (c Config) resources(have, reserved Capacity) corev1.ResourceList {
+	atLeastZero := func(n int64) int64 { return max(n, 0) }
+	return corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewQuantity(atLeastZero(int64(have.CPUs-reserved.CPUs)), resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(atLeastZero(have.MemoryBytes-reserved.MemoryBytes), resource.BinarySI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(atLeastZero(have.EphemeralStorage-reserved.EphemeralStorage), resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(c.MaxPods, resource.DecimalSI),
+	}
+}
+
+// conditions are the ones that a kubelet publishes, with its reasons, and
+// NetworkUnavailable, which a cloud's route controller would otherwise set on
+// a node that it does not route for.
+func conditions(now time.Time, hostErr error) []corev1.NodeCondition {
+	ready := corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionTrue,
+		Reason: "KubeletReady", Message: "reddwarf is ready to run pods in zones",
+	}
+	if hostErr != nil {
+		ready.Status = corev1.ConditionFalse
+		ready.Reason = "KubeletNotReady"
+		ready.Message = fmt.Sprintf("the host cannot be read: %v", hostErr)
+	}
+	all := []corev1.NodeCondition{
+		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "reddwarf has sufficient memory available"},
+		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "reddwarf has no disk pressure"},
+		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "reddwarf has sufficient PID available"},
+		{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "RouteCreated", Message: "reddwarf routes the pod network itself"},
+		ready,
+	}
+	for i := range all {
+		all[i].LastHeartbeatTime = metav1.NewTime(now)
+		all[i].LastTransitionTime = metav1.NewTime(now)
+	}
+	return all
+}
+
+// Validate lists everything that is wrong with c.
+func (c Config) Validate() error {
+	var faults []string
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	if c.Name == "" {
+		fault("the node has no name: set --node-name")
+	}
+	if len(c.Addresses) == 0 {
+		fault("the node has no address: set --node-ip")
+	}
+	for _, a := range c.Addresses {
+		if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
+			fault("the node address %s cannot be reached by the API server: set --node-ip to an address of this host", a)
+		}
+	}
+	if c.MaxPods <= 0 {
+		fault("the node can hold no pods: set --max-pods above 0")
+	}
+	if c.Source == nil {
+		fault("the node has no source for its capacity")
+	}
+	if len(faults) > 0 {
+		return fmt.Errorf("node: %s", strings.Join(faults, "; "))
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// machine is a Source whose answers a test changes.
+type machine struct {
+	mu   sync.Mutex
+	have Capacity
+	err  error
+}
+
+func (m *machine) Capacity(context.Context) (Capacity, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.have, m.err
+}
+
+func (m *machine) set(have Capacity, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.have, m.err = have, err
+}
+
+func config(m *machine) Config {
+	return Config{
+		Name: "h1", Addresses: []netip.Addr{netip.MustParseAddr("198.51.100.11")}, Port: 10250,
+		Brands: []string{"lx", "reddwarf"}, Labels: map[string]string{"rack": "7"}, MaxPods: 110,
+		Reserved: Capacity{CPUs: 1, MemoryBytes: 1 << 30}, Version: "v1.37.2+reddwarf", Source: m,
+	}
+}
+
+func TestObject(t *testing.T) {
+	m := &machine{have: Capacity{CPUs: 8, MemoryBytes: 16 << 30, EphemeralStorage: 100 << 30}}
+	n := config(m).Object(t.Context(), time.Unix(1, 0))
+
+	for key, want := range map[string]string{
+		"kubernetes.io/os": "illumos", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": "h1",
+		"reddwarf.io/brand.lx": "true", "reddwarf.io/brand.reddwarf": "true", "rack": "7",
+	} {
+		if n.Labels[key] != want {
+			t.Errorf("label %s = %q, want %q", key, n.Labels[key], want)
+		}
+	}
+	if len(n.Spec.Taints) != 1 || n.Spec.Taints[0].ToString() != "virtual-kubelet.io/provider=reddwarf:NoSchedule" {
+		t.Errorf("taints = %v", n.Spec.Taints)
+	}
+	if got := n.Status.Capacity.Cpu().Value(); got != 8 {
+		t.Errorf("capacity cpu = %d, want 8", got)
+	}
+	if got := n.Status.Allocatable.Memory().Value(); got != 15<<30 {
+		t.Errorf("allocatable memory = %d, want 15 GiB", got)
+	}
+	if got := n.Status.Allocatable.Pods().Value(); got != 110 {
+		t.Errorf("pods = %d", got)
+	}
+	if ready := condition(n, corev1.NodeReady); ready.Status != corev1.ConditionTrue {
+		t.Errorf("ready = %+v", ready)
+	}
+}
+
+func TestObjectOfSickHostIsNotReady(t *testing.T) {
+	m := &machine{err: errors.New("zpool: pool is unavailable")}
+	ready := condition(config(m).Object(t.Context(), time.Unix(1, 0)), corev1.NodeReady)
+	if ready.Status != corev1.ConditionFalse || !strings.Contains(ready.Message, "pool is unavailable") {
+		t.Errorf("ready = %+v", ready)
+	}
+}
+
+func TestReservedMoreThanThereIs(t *testing.T) {
+	m := &machine{have: Capacity{CPUs: 1, MemoryBytes: 1 << 20}}
+	c := config(m)
+	c.Reserved = Capacity{CPUs: 4, MemoryBytes: 1 << 30}
+	n := c.Object(t.Context(), time.Unix(1, 0))
+	if n.Status.Allocatable.Cpu().Sign() != 0 || n.Status.Allocatable.Memory().Sign() != 0 {
+		t.Errorf("allocatable = %v, want nothing", n.Status.Allocatable)
+	}
+}
+
+func TestValidateNamesEveryFault(t *testing.T) {
+	err := Config{Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}.Validate()
+	for _, want := range []string{"--node-name", "127.0.0.1", "--max-pods", "source"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v does not mention %s", err, want)
+		}
+	}
+}
+
+func TestRunReportsChangesAndIdleNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{have: Capacity{CPUs: 8}}
+		p, err := NewProvider(config(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Node(t.Context())
+		var mu sync.Mutex
+		var got []*corev1.Node
+		p.NotifyNodeStatus(t.Context(), func(n *corev1.Node) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, n)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		reports := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
+
+		time.Sleep(25 * time.Second)
+		if n := reports(); n != 0 {
+			t.Errorf("%d reports of an unchanged node within 25 s, want none", n)
+		}
+		m.set(Capacity{CPUs: 8}, errors.New("sick"))
+		time.Sleep(10 * time.Second)
+		if n := reports(); n != 1 {
+			t.Fatalf("%d reports after the host fell ill, want 1", n)
+		}
+		sick := condition(got[0], corev1.NodeReady)
+		if sick.Status != corev1.ConditionFalse || time.Since(sick.LastTransitionTime.Time) > 10*time.Second {
+			t.Errorf("ready = %+v", sick)
+		}
+		time.Sleep(time.Minute)
+		if n := reports(); n != 2 {
+			t.Fatalf("%d reports after an idle minute, want 2", n)
+		}
+		if again := condition(got[1], corev1.NodeReady); !again.LastTransitionTime.Equal(&sick.LastTransitionTime) {
+			t.Errorf("transition time moved from %v to %v without a transition", sick.LastTransitionTime, again.LastTransitionTime)
+		}
+		cancel()
+		<-done
+	})
+}
+
+func condition(n *corev1.Node, kind corev1.NodeConditionType) corev1.NodeCondition {
+	for _, c := range n.Status.Conditions {
+		if c.Type == kind {
+			return c
+		}
+	}
+	return corev1.NodeCondition{}
+}
