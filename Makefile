@@ -1,0 +1,24 @@
+# Everything here is done by a script in hack/, which can be run by itself too.
+.DEFAULT_GOAL := help
+.PHONY: help build demo test lint bench clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: ## the programs, into bin/
+	@hack/build.sh
+
+demo: ## a cluster, a simulated illumos host and pods in zones; ONCE=1 ends by itself
+	@hack/demo.sh
+
+test: ## lint, unit, race, cross-build, simulated-host and end-to-end tests
+	@hack/test.sh
+
+lint: ## the linters alone
+	@hack/lint.sh
+
+bench: ## pod start times, memory and CPU on the simulated host
+	@hack/bench.sh
+
+clean: ## what was built in the tree (the cache outside stays)
+	rm -rf bin _out

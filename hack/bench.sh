@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Measures pod starts, memory and CPU on one simulated host; see hack/bench/README.md for what is printed.
+. "$(dirname "$0")/lib.sh"
+need_root "make bench"
+need_packages
+devcluster=$(hack/cluster.sh build)
+hack/build.sh
+dir=$(mktemp -d /tmp/reddwarf-bench.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_LAB=$dir \
+  "$bin/host" lab run --dir "$dir/lab" -- "$bin/bench" "$@"

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Builds the programs into bin/ and prints nothing but progress.
+. "$(dirname "$0")/lib.sh"
+say "building the agent, podinit and the simulated host into bin/"
+go build -trimpath -ldflags='-s -w' -o "$bin/reddwarf" ./cmd/reddwarf
+go build -trimpath -ldflags='-s -w' -o "$bin/podinit-linux" ./cmd/podinit
+go build -trimpath -o "$bin/host" ./hack/host/cmd/host
+go build -trimpath -o "$bin/images" ./hack/images/cmd/images
+go build -trimpath -o "$bin/demo" ./hack/demo
+go build -trimpath -o "$bin/bench" ./hack/bench

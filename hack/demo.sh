@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# The main job, from nothing: a cluster, a simulated illumos host, and a Deployment whose pods are zones.
+# It stays up for your own kubectl until Ctrl-C; ONCE=1 ends when all was seen.
+. "$(dirname "$0")/lib.sh"
+need_root "make demo"
+need_packages
+devcluster=$(hack/cluster.sh build)
+hack/build.sh
+dir=$(mktemp -d /tmp/reddwarf-demo.XXXXXX)
+trap 'rm -rf "$dir"' EXIT
+say "starting the demo (files and logs in $dir)"
+REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_LAB=$dir \
+  "$bin/host" lab run --dir "$dir/lab" --relay "127.0.0.1:${PORT:-6443}=198.51.100.1:6443" -- \
+  "$bin/demo" ${ONCE:+--once} --relay "127.0.0.1:${PORT:-6443}"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Everything that has to hold before a change lands. Each part can be run alone: hack/test.sh PART ...
+. "$(dirname "$0")/lib.sh"
+need_root "make test"
+need_packages
+
+lint() { hack/lint.sh; }
+cross() {
+  say "cross-build for illumos"
+  GOOS=illumos GOARCH=amd64 CGO_ENABLED=0 go build ./cmd/... ./provider/... ./zones/... ./network/... ./storage/... ./probes/...
+  GOOS=illumos GOARCH=amd64 CGO_ENABLED=0 go vet ./zones/... ./network/... ./storage/...
+}
+unit() {
+  say "unit tests and the simulated host"
+  go test ./...
+  (cd hack/cluster && go test ./...)
+}
+race() {
+  say "unit tests with the race detector"
+  CGO_ENABLED=1 go test -race ./provider/... ./zones/... ./network/... ./storage/... ./probes/... ./hack/host/...
+}
+e2e() { hack/e2e.sh; }
+
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(lint cross unit race e2e)
+for part in "${parts[@]}"; do
+  start=$SECONDS
+  "$part"
+  say "$part passed in $((SECONDS - start)) s"
+done

@@ -1,0 +1,157 @@
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// HostOptions says what kind of machine to simulate.
+type HostOptions struct {
+	Distro string // omnios, smartos or openindiana; empty means omnios
+	CPUs   int    // 0 means 4
+	Memory string // empty means 8G
+
+	// AgentFlags are added to the agent's command line.
+	AgentFlags []string
+}
+
+// Host is a simulated illumos machine with an agent.
+type Host struct {
+	Name string
+	IP   string
+
+	bed   *Bed
+	flags []string
+	agent *process
+}
+
+// AddHost makes a simulated machine, gives it the identity of a node, starts
+// the agent on it and waits until the node is ready.
+func (b *Bed) AddHost(ctx context.Context, name string, o HostOptions) (*Host, error) {
+	h := &Host{Name: name, IP: fmt.Sprintf("198.51.100.%d", 11+len(b.hosts)), bed: b, flags: o.AgentFlags}
+	b.hosts = append(b.hosts, h)
+	b.say("starting the simulated illumos host %s (log: %s)", name, h.path("host.log"))
+	if err := os.MkdirAll(h.path(""), 0o700); err != nil {
+		return nil, err
+	}
+	if o.Distro == "" {
+		o.Distro = "omnios"
+	}
+	if o.CPUs == 0 {
+		o.CPUs = 4
+	}
+	if o.Memory == "" {
+		o.Memory = "8G"
+	}
+	_, err := b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
+		"--ip", h.IP, "--trace", h.TraceFile())
+	if err != nil {
+		return nil, err
+	}
+	_, err = b.run(ctx, b.devcluster, "node-kubeconfig", "--dir", b.path("cluster"), "--node", name, "--ip", h.IP, "--out", h.path("identity"))
+	if err != nil {
+		return nil, err
+	}
+	if err := h.StartAgent(ctx); err != nil {
+		return nil, err
+	}
+	b.say("waiting for the node %s", name)
+	return h, b.Eventually(ctx, time.Minute, "the node "+name+" to be ready", func(ctx context.Context) error {
+		out, err := b.Kubectl(ctx, "get", "node", name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+		if err != nil {
+			return err
+		}
+		if out != "True" {
+			return fmt.Errorf("its Ready condition is %q; see %s", out, h.AgentLog())
+		}
+		return nil
+	})
+}
+
+// AgentLog is the file that the agent logs to.
+func (h *Host) AgentLog() string { return h.path("agent.log") }
+
+// TraceFile gets every host command as a line of JSON.
+func (h *Host) TraceFile() string { return h.path("trace.jsonl") }
+
+// StartAgent starts the agent.
+func (h *Host) StartAgent(context.Context) error {
+	args := []string{"run", h.Name, "--", filepath.Join(h.bed.bin, "reddwarf"), "node",
+		"--kubeconfig", h.path("identity/kubeconfig"),
+		"--client-ca-file", h.path("identity/ca.crt"),
+		"--tls-cert-file", h.path("identity/serving.crt"),
+		"--tls-private-key-file", h.path("identity/serving.key"),
+		"--node-name", h.Name,
+		"--node-ip", h.IP,
+		"--podinit-lx", filepath.Join(h.bed.bin, "podinit-linux"),
+		"--insecure-registry", Registry,
+		"--insecure-registry", PrivateRegistry,
+	}
+	p, err := startProcess("agent "+h.Name, h.AgentLog(), h.bed.host(), append(args, h.flags...)...)
+	if err != nil {
+		return err
+	}
+	h.agent = p
+	return nil
+}
+
+// StopAgent ends the agent with SIGTERM.
+func (h *Host) StopAgent() error {
+	if h.agent == nil {
+		return nil
+	}
+	p := h.agent
+	h.agent = nil
+	return p.stop()
+}
+
+// KillAgent ends the agent with SIGKILL, as a crash would.
+func (h *Host) KillAgent(ctx context.Context) error {
+	if h.agent == nil {
+		return errors.New("the agent does not run")
+	}
+	if _, err := h.Run(ctx, "pkill", "-9", "-x", "reddwarf"); err != nil {
+		return err
+	}
+	select {
+	case <-h.agent.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	h.agent = nil
+	return nil
+}
+
+// AgentPID is the agent's process id as the host sees it.
+func (h *Host) AgentPID(ctx context.Context) (string, error) {
+	out, err := h.Run(ctx, "pgrep", "-x", "reddwarf")
+	return strings.TrimSpace(out), err
+}
+
+// Run runs a command on the host and returns its standard output.
+func (h *Host) Run(ctx context.Context, args ...string) (string, error) {
+	return h.bed.run(ctx, h.bed.host(), append([]string{"run", h.Name, "--"}, args...)...)
+}
+
+// Fault sets a fault for the host's commands; see `host fault --help`.
+func (h *Host) Fault(ctx context.Context, args ...string) error {
+	_, err := h.bed.run(ctx, h.bed.host(), append([]string{"fault", h.Name}, args...)...)
+	return err
+}
+
+func (h *Host) close() error {
+	err := h.StopAgent()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	_, down := h.bed.run(ctx, h.bed.host(), "down", h.Name)
+	return errors.Join(err, down)
+}
+
+func (h *Host) path(name string) string { return filepath.Join(h.bed.Dir, "hosts", h.Name, name) }
+
+func (b *Bed) host() string { return filepath.Join(b.bin, "host") }
