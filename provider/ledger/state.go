@@ -1,0 +1,183 @@
+package ledger
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// State is what the agent decided about a pod and what it saw of it.
+type State struct {
+	Version int    `json:"version"`
+	UID     string `json:"uid"`
+
+	// Accepted is when the pod was first seen: its status.startTime.
+	Accepted time.Time `json:"accepted,omitzero"`
+
+	// Slot is the number of the pod's VNIC, 0 while it has none, and
+	// Addresses are its addresses. Both stay the pod's until its zone's
+	// configuration is gone.
+	Slot      int          `json:"slot,omitempty"`
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+
+	// Boot is podinit's name for the zone's present boot: "" before the first
+	// and after a boot whose end was taken in, BootPending from just before
+	// the zone is booted until podinit was heard of.
+	Boot string `json:"boot,omitempty"`
+
+	// Boots counts the boots that were taken in as ended without our doing.
+	Boots int `json:"boots,omitempty"`
+
+	// Containers are the init containers in their order, then the others.
+	Containers []Container `json:"containers,omitempty"`
+
+	// End is set once the pod will never run again.
+	End *End `json:"end,omitempty"`
+
+	// Acknowledged is set when the API server has taken the status of End.
+	Acknowledged bool `json:"acknowledged,omitempty"`
+
+	// Deletion is set once the pod is to be removed from the host.
+	Deletion *Deletion `json:"deletion,omitempty"`
+}
+
+// BootPending is the Boot of a zone that was booted and not heard of yet.
+const BootPending = "pending"
+
+// End is how a pod's life ended.
+type End struct {
+	Phase   corev1.PodPhase `json:"phase"` // PodSucceeded or PodFailed
+	Reason  string          `json:"reason,omitempty"`
+	Message string          `json:"message,omitempty"`
+	At      time.Time       `json:"at"`
+}
+
+// Deletion is a request to remove a pod.
+type Deletion struct {
+	// At is when the agent first heard of the request.
+	At time.Time `json:"at"`
+
+	// Grace is how long after At the containers may take to stop. A later,
+	// shorter request lowers it, as the API server allows.
+	Grace time.Duration `json:"grace"`
+}
+
+// Deadline is when the containers are killed.
+func (d Deletion) Deadline() time.Time { return d.At.Add(d.Grace) }
+
+// Image is what a container's image reference was resolved to. It stays what
+// it was for the life of the pod.
+type Image struct {
+	Ref        string   `json:"ref"`     // as in the pod
+	ID         string   `json:"id"`      // digest of the configuration, sha256:…
+	Digest     string   `json:"digest"`  // repository@digest, "" for local images
+	Dataset    string   `json:"dataset"` // name below the image datasets
+	OS         string   `json:"os,omitempty"`
+	Entrypoint []string `json:"entrypoint,omitempty"`
+	Cmd        []string `json:"cmd,omitempty"`
+	Env        []string `json:"env,omitempty"`
+	User       string   `json:"user,omitempty"`
+	WorkingDir string   `json:"workingDir,omitempty"`
+	StopSignal string   `json:"stopSignal,omitempty"`
+}
+
+// Container is one container of a pod.
+type Container struct {
+	Name  string `json:"name"`
+	Image *Image `json:"image,omitempty"` // nil until it is on the host
+
+	// Attempt is the newest attempt that was decided on, from 0; it is the
+	// container's restart count. It is durable before podinit hears of it.
+	Attempt int `json:"attempt"`
+
+	// Phase is where that attempt stands, as last seen. StartedAt belongs to
+	// it; Exit is set when Phase is podinit.Exited.
+	Phase     podinit.Phase `json:"phase"`
+	StartedAt time.Time     `json:"startedAt,omitzero"`
+	Exit      *Exit         `json:"exit,omitempty"`
+
+	// Last is how the attempt before ended.
+	Last *Exit `json:"last,omitempty"`
+
+	// Backoff is the delay before the restart after the next exit, and
+	// NotBefore the time before which the next attempt must not start.
+	Backoff   time.Duration `json:"backoff,omitempty"`
+	NotBefore time.Time     `json:"notBefore,omitzero"`
+
+	// Started and Ready are the verdicts of the probes on this attempt, kept
+	// so that a new agent goes on from them.
+	Started bool `json:"started,omitempty"`
+	Ready   bool `json:"ready,omitempty"`
+}
+
+// Exit is how one attempt ended.
+type Exit struct {
+	Attempt    int       `json:"attempt"`
+	Code       int       `json:"code"`
+	Signal     int       `json:"signal,omitempty"`
+	Reason     string    `json:"reason"` // Completed, Error, StartError, ContainerStatusUnknown
+	Message    string    `json:"message,omitempty"`
+	StartedAt  time.Time `json:"startedAt,omitzero"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+}
+
+// Container returns the record of the container of that name, or nil.
+func (s *State) Container(name string) *Container {
+	for i := range s.Containers {
+		if s.Containers[i].Name == name {
+			return &s.Containers[i]
+		}
+	}
+	return nil
+}
+
+// Clone returns a copy that shares nothing that is ever changed in place.
+func (s State) Clone() State {
+	c := s
+	c.Addresses = append([]netip.Addr(nil), s.Addresses...)
+	c.Containers = append([]Container(nil), s.Containers...)
+	for i := range c.Containers {
+		c.Containers[i].Exit = clone(c.Containers[i].Exit)
+		c.Containers[i].Last = clone(c.Containers[i].Last)
+		c.Containers[i].Image = clone(c.Containers[i].Image)
+	}
+	c.End = clone(s.End)
+	c.Deletion = clone(s.Deletion)
+	return c
+}
+
+func clone[T any](p *T) *T {
+	if p == nil {
+		return nil
+	}
+	v := *p
+	return &v
+}
+
+// check refuses what this version of the agent would misread.
+func (s State) check() error {
+	if s.Version != Version {
+		return fmt.Errorf("state has version %d, want %d", s.Version, Version)
+	}
+	if s.Slot < 0 {
+		return fmt.Errorf("state has slot %d", s.Slot)
+	}
+	seen := make(map[string]bool)
+	for _, c := range s.Containers {
+		if c.Name == "" || seen[c.Name] {
+			return fmt.Errorf("state names container %q twice or not at all", c.Name)
+		}
+		if c.Attempt < 0 {
+			return fmt.Errorf("container %s has attempt %d", c.Name, c.Attempt)
+		}
+		seen[c.Name] = true
+	}
+	if s.End != nil && s.End.Phase != corev1.PodSucceeded && s.End.Phase != corev1.PodFailed {
+		return fmt.Errorf("state ended in phase %q", s.End.Phase)
+	}
+	return nil
+}
