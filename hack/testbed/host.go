@@ -155,3 +155,18 @@ func (h *Host) close() error {
 func (h *Host) path(name string) string { return filepath.Join(h.bed.Dir, "hosts", h.Name, name) }
 
 func (b *Bed) host() string { return filepath.Join(b.bin, "host") }
+
+// AwaitAgentEnd waits until the agent has ended by itself, as under a fault
+// that kills it.
+func (h *Host) AwaitAgentEnd(ctx context.Context) error {
+	if h.agent == nil {
+		return errors.New("the agent does not run")
+	}
+	select {
+	case <-h.agent.done:
+		h.agent = nil
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
