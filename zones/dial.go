@@ -1,0 +1,74 @@
+package zones
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"reddwarf.io/reddwarf/zones/command"
+)
+
+// Transport is a way to reach process 1 of a zone.
+type Transport string
+
+// The transports.
+const (
+	// Socket connects to a unix socket in a directory of the zone's dataset
+	// that is mounted in the zone by lofs. It costs no process.
+	Socket Transport = "socket"
+
+	// Zlogin runs zlogin(1) for every connection. It works where sockets
+	// between zones do not.
+	Zlogin Transport = "zlogin"
+
+	// Auto is Socket, and Zlogin where the socket cannot be reached.
+	Auto Transport = "auto"
+)
+
+// ParseTransport reads a transport's name.
+func ParseTransport(s string) (Transport, error) {
+	switch t := Transport(s); t {
+	case Socket, Zlogin, Auto:
+		return t, nil
+	}
+	return "", fmt.Errorf("zone transport %q is not one of auto, socket, zlogin", s)
+}
+
+// Where process 1 listens, below the zonepath, and what it is asked through
+// zlogin: one argument of plain words, because zlogin hands it to su or a shell.
+const (
+	runDir        = "run"
+	socketFile    = "podinit.sock"
+	channelInvoke = "/sbin/podinit channel"
+)
+
+// Dial connects to process 1 of a running zone. The connection outlives ctx,
+// which bounds only the dialling.
+func (h *Host) Dial(ctx context.Context, zone Zone, t Transport) (net.Conn, error) {
+	const op = "dial"
+	if err := checkName(zone.Name); err != nil {
+		return nil, opError(op, zone.Name, err)
+	}
+	var err error
+	if t != Zlogin {
+		var conn net.Conn
+		conn, err = dialSocket(ctx, filepath.Join(zone.Path, runDir), socketFile, zone.ID)
+		if err == nil {
+			return conn, nil
+		}
+		// A zone that answers falsely is not asked another way.
+		if t == Socket || ctx.Err() != nil || errors.Is(err, ErrPeer) {
+			return nil, opError(op, zone.Name, err)
+		}
+	}
+	conn, zerr := dialProgram(h.run, command.New("zlogin", zone.Name, channelInvoke))
+	if zerr != nil {
+		return nil, opError(op, zone.Name, errors.Join(zerr, err))
+	}
+	return conn, nil
+}
+
+// ErrPeer means that what answers at a zone's socket is not that zone.
+var ErrPeer = errors.New("the socket is not the zone's")
