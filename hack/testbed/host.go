@@ -48,12 +48,13 @@ func (b *Bed) AddHost(ctx context.Context, name string, o HostOptions) (*Host, e
 	if o.Memory == "" {
 		o.Memory = "8G"
 	}
-	_, err := b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
-		"--ip", h.IP, "--trace", h.TraceFile())
+	// The host sees the files that are there when it starts.
+	_, err := b.run(ctx, b.devcluster, "node-kubeconfig", "--dir", b.path("cluster"), "--node", name, "--ip", h.IP, "--out", h.path("identity"))
 	if err != nil {
 		return nil, err
 	}
-	_, err = b.run(ctx, b.devcluster, "node-kubeconfig", "--dir", b.path("cluster"), "--node", name, "--ip", h.IP, "--out", h.path("identity"))
+	_, err = b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
+		"--ip", h.IP, "--trace", h.TraceFile())
 	if err != nil {
 		return nil, err
 	}

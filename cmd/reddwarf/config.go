@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// config is what an operator sets. Nothing else of the agent reads flags or
+// the environment.
+type config struct {
+	Kubeconfig string
+	NodeName   string
+	NodeIP     []string
+	Labels     map[string]string
+	MaxPods    int64
+
+	Listen       string
+	ClientCAFile string
+	TLSCertFile  string
+	TLSKeyFile   string
+
+	DataDir string
+	LogDir  string
+	Pool    string
+
+	PodCIDR   string
+	Etherstub string
+
+	PodinitLX     string
+	PodinitNative string
+	Transport     string
+	Brands        []string
+
+	ClusterDNS    []string
+	ClusterDomain string
+
+	InsecureRegistries []string
+	RegistryConfig     string
+
+	ReservedCPUs   int
+	ReservedMemory string
+
+	LogLevel string
+}
+
+func (c *config) register(f *pflag.FlagSet) {
+	f.StringVar(&c.Kubeconfig, "kubeconfig", "/etc/reddwarf/kubeconfig", "how to reach the API server, with the identity system:node:NAME")
+	f.StringVar(&c.NodeName, "node-name", "", "name of the Kubernetes node (default: the host's name)")
+	f.StringSliceVar(&c.NodeIP, "node-ip", nil, "address of this host that the API server reaches; one for each IP family (required)")
+	f.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node, key=value")
+	f.Int64Var(&c.MaxPods, "max-pods", 110, "how many pods the node takes")
+
+	f.StringVar(&c.Listen, "listen", ":10250", "address of the kubelet API")
+	f.StringVar(&c.ClientCAFile, "client-ca-file", "", "certificates that sign the clients of the kubelet API (required)")
+	f.StringVar(&c.TLSCertFile, "tls-cert-file", "", "serving certificate of the kubelet API; read again when it changes")
+	f.StringVar(&c.TLSKeyFile, "tls-private-key-file", "", "its key")
+
+	f.StringVar(&c.DataDir, "data-dir", "/var/lib/reddwarf", "where the agent keeps its records of pods")
+	f.StringVar(&c.LogDir, "pod-log-dir", "/var/log/pods", "where links to the logs of pods are made")
+	f.StringVar(&c.Pool, "pool", "rpool", "ZFS pool for images, pods and volumes, below POOL/reddwarf")
+
+	f.StringVar(&c.PodCIDR, "pod-cidr", "", "addresses for pods, where the cluster does not assign node.spec.podCIDR")
+	f.StringVar(&c.Etherstub, "etherstub", "reddwarf0", "etherstub that the pods' VNICs are made over")
+
+	f.StringVar(&c.PodinitLX, "podinit-lx", "/opt/reddwarf/lib/podinit-linux", "podinit for zones of the lx brand")
+	f.StringVar(&c.PodinitNative, "podinit-native", "/opt/reddwarf/lib/podinit", "podinit for native zones")
+	f.StringVar(&c.Transport, "zone-transport", "auto", "how to reach podinit: auto, socket or zlogin")
+	f.StringSliceVar(&c.Brands, "brands", []string{"lx"}, "zone brands that this host can run")
+
+	f.StringSliceVar(&c.ClusterDNS, "cluster-dns", nil, "name servers of pods with dnsPolicy ClusterFirst")
+	f.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
+
+	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", nil, "registry HOST[:PORT] that is spoken to without TLS")
+	f.StringVar(&c.RegistryConfig, "registry-config", "", "file in the form of ~/.docker/config.json with registry passwords for all pods")
+
+	f.IntVar(&c.ReservedCPUs, "reserved-cpus", 0, "processors that are not offered to pods")
+	f.StringVar(&c.ReservedMemory, "reserved-memory", "0", "memory that is not offered to pods, such as 1Gi")
+
+	f.StringVar(&c.LogLevel, "log-level", "info", "debug, info, warn or error")
+}
+
+// poolName is the grammar of zpool(8): a letter, then letters, digits and -_.: .
+var poolName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.:-]*$`)
+
+// validate lists every fault with what to do about it, and fills in what
+// depends on the machine.
+func (c *config) validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+
+	if c.NodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			fault("--node-name is not set and the host has no name: %w", err)
+		}
+		c.NodeName = strings.ToLower(name)
+	}
+	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
+		fault("--node-name %q: %s", c.NodeName, strings.Join(msgs, ", "))
+	}
+	if len(c.NodeIP) == 0 {
+		fault("--node-ip is required: the API server connects to it for logs and exec")
+	}
+	for _, ip := range c.NodeIP {
+		if _, err := netip.ParseAddr(ip); err != nil {
+			fault("--node-ip %q is not an IP address", ip)
+		}
+	}
+	if c.PodCIDR != "" {
+		if p, err := netip.ParsePrefix(c.PodCIDR); err != nil || p.Masked() != p {
+			fault("--pod-cidr %q is not a network such as 10.244.7.0/24", c.PodCIDR)
+		}
+	}
+	if c.ClientCAFile == "" {
+		fault("--client-ca-file is required: without it nobody could be told from anybody on the kubelet API")
+	}
+	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
+		fault("--tls-cert-file and --tls-private-key-file go together")
+	}
+	if !poolName.MatchString(c.Pool) {
+		fault("--pool %q is not the name of a ZFS pool", c.Pool)
+	}
+	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir} {
+		if !filepath.IsAbs(path) {
+			fault("%s %q must be an absolute path", flag, path)
+		}
+	}
+	switch c.Transport {
+	case "auto", "socket", "zlogin":
+	default:
+		fault("--zone-transport %q: want auto, socket or zlogin", c.Transport)
+	}
+	for _, b := range c.Brands {
+		switch b {
+		case "lx", "reddwarf":
+		default:
+			fault("--brands: %q is not a brand that pods can run in; want lx or reddwarf", b)
+		}
+	}
+	for _, s := range c.ClusterDNS {
+		if _, err := netip.ParseAddr(s); err != nil {
+			fault("--cluster-dns %q is not an IP address", s)
+		}
+	}
+	return errors.Join(faults...)
+}
