@@ -113,28 +113,28 @@ func (c *Cache) Unregister(uid types.UID) {
 // ConfigMap returns a ConfigMap, which the caller must not change. The error
 // is the API server's: not found, or forbidden where no pod of this node
 // refers to the object.
-func (c *Cache) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
-	return read(c, Key{ConfigMap, namespace, name}, func(ctx context.Context) (*corev1.ConfigMap, error) {
+func (c *Cache) ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error) {
+	return read(ctx, c, Key{ConfigMap, namespace, name}, func(ctx context.Context) (*corev1.ConfigMap, error) {
 		return c.client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
 	})
 }
 
 // Secret returns a Secret, as ConfigMap does.
-func (c *Cache) Secret(namespace, name string) (*corev1.Secret, error) {
-	return read(c, Key{Secret, namespace, name}, func(ctx context.Context) (*corev1.Secret, error) {
+func (c *Cache) Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error) {
+	return read(ctx, c, Key{Secret, namespace, name}, func(ctx context.Context) (*corev1.Secret, error) {
 		return c.client.CoreV1().Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	})
 }
 
 // read takes the object from its watch, or from the API server while there is
 // no watch that has caught up.
-func read[T any](c *Cache, k Key, get func(context.Context) (T, error)) (T, error) {
+func read[T any](ctx context.Context, c *Cache, k Key, get func(context.Context) (T, error)) (T, error) {
 	var zero T
 	c.mu.Lock()
 	e := c.entries[k]
 	c.mu.Unlock()
 	if e == nil || !e.informer.HasSynced() {
-		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+		ctx, cancel := context.WithTimeout(ctx, readTimeout)
 		defer cancel()
 		return get(ctx)
 	}

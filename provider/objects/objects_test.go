@@ -148,15 +148,15 @@ func TestWatchesByNameOnly(t *testing.T) {
 		}
 	}
 	await()
-	if o, err := c.ConfigMap("ns", "conf"); err != nil || o.Data["k"] != "1" {
+	if o, err := c.ConfigMap(t.Context(), "ns", "conf"); err != nil || o.Data["k"] != "1" {
 		t.Fatalf("ConfigMap = %v, %v", o, err)
 	}
 	a.set("2")
 	await()
-	if o, err := c.ConfigMap("ns", "conf"); err != nil || o.Data["k"] != "2" {
+	if o, err := c.ConfigMap(t.Context(), "ns", "conf"); err != nil || o.Data["k"] != "2" {
 		t.Fatalf("after the change: %v, %v", o, err)
 	}
-	if _, err := c.ConfigMap("ns", "other"); !apierrors.IsNotFound(err) {
+	if _, err := c.ConfigMap(t.Context(), "ns", "other"); !apierrors.IsNotFound(err) {
 		t.Errorf("an object that is not there: %v, want NotFound", err)
 	}
 
@@ -214,7 +214,7 @@ func TestTokenIsReplacedBeforeItExpires(t *testing.T) {
 	pod := user("a")
 	token := func() (string, time.Time) {
 		t.Helper()
-		s, refresh, err := tokens.Token(pod, "", time.Hour)
+		s, refresh, err := tokens.Token(t.Context(), pod, "", time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +240,7 @@ func TestTokenIsReplacedBeforeItExpires(t *testing.T) {
 	}
 	fail = true
 	now = now.Add(2 * time.Hour)
-	if _, _, err := tokens.Token(pod, "", time.Hour); err == nil {
+	if _, _, err := tokens.Token(t.Context(), pod, "", time.Hour); err == nil {
 		t.Error("an expired token was given out")
 	}
 	tokens.Forget("a")

@@ -53,7 +53,7 @@ func NewTokens(client kubernetes.Interface) *Tokens {
 // Token returns a token for pod's service account and when to ask again. An
 // empty audience is the API server's own. While a token that is still good
 // cannot be replaced, it is returned with an early time to ask again.
-func (t *Tokens) Token(pod *corev1.Pod, audience string, lifetime time.Duration) (string, time.Time, error) {
+func (t *Tokens) Token(ctx context.Context, pod *corev1.Pod, audience string, lifetime time.Duration) (string, time.Time, error) {
 	key := tokenKey{pod.UID, audience, lifetime}
 	t.mu.Lock()
 	have, ok := t.held[key]
@@ -62,7 +62,7 @@ func (t *Tokens) Token(pod *corev1.Pod, audience string, lifetime time.Duration)
 	if ok && now.Before(have.refresh) {
 		return have.token, have.refresh, nil
 	}
-	fresh, err := t.request(pod, audience, lifetime)
+	fresh, err := t.request(ctx, pod, audience, lifetime)
 	if err != nil {
 		if ok && now.Before(have.expires) {
 			return have.token, now.Add(tokenRetry), nil
@@ -86,8 +86,8 @@ func (t *Tokens) Forget(pod types.UID) {
 	}
 }
 
-func (t *Tokens) request(pod *corev1.Pod, audience string, lifetime time.Duration) (heldToken, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+func (t *Tokens) request(ctx context.Context, pod *corev1.Pod, audience string, lifetime time.Duration) (heldToken, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	account := pod.Spec.ServiceAccountName
 	if account == "" {
