@@ -1,0 +1,486 @@
+package datalink
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// propDesc describes one link property, as prop_table of libdladm.
+type propDesc struct {
+	name     string
+	def      string   // "" where the driver knows it, "--" where there is none
+	possible []string // nil where any checked value goes
+	ro       bool
+	tempOnly bool
+	vnicOnly bool
+
+	// check returns the values as they are printed.
+	check func(m *Model, l *link, values []string) ([]string, status)
+}
+
+// linkProps are the simulated properties, in libdladm's order.
+var linkProps = []propDesc{
+	{name: "zone", tempOnly: true, check: checkZone},
+	{name: "state", def: "up", possible: []string{"up", "down"}, ro: true},
+	{name: "mtu", check: checkMTU},
+	{name: "maxbw", def: "--", check: checkMaxBW},
+	{name: "cpus", def: "--", check: checkCPUs},
+	{name: "pool", def: "--", check: one},
+	{name: "priority", def: "high", possible: []string{"low", "medium", "high"}},
+	{name: "protection", def: "--", possible: []string{"mac-nospoof", "restricted", "ip-nospoof", "dhcp-nospoof"}},
+	{name: "promisc-filtered", def: "on", possible: []string{"off", "on"}, vnicOnly: true},
+	{name: "allowed-ips", def: "--", check: checkAllowedIPs},
+	{name: "allowed-dhcp-cids", def: "--", check: func(_ *Model, _ *link, v []string) ([]string, status) { return v, statusOK }},
+}
+
+func findProp(name string) *propDesc {
+	for i := range linkProps {
+		if strings.EqualFold(linkProps[i].name, name) {
+			return &linkProps[i]
+		}
+	}
+	return nil
+}
+
+// checkProp returns the text of a property's new value.
+func (m *Model) checkProp(l *link, name string, values []string) (string, status) {
+	d := findProp(name)
+	switch {
+	case d == nil:
+		return "", statusNotFound
+	case d.vnicOnly && l.Class != classVNIC:
+		return "", statusBadArg
+	case d.ro:
+		return "", statusReadOnly
+	case len(values) == 0:
+		return "", statusBadArg
+	}
+	if d.possible == nil {
+		out, s := d.check(m, l, values)
+		return strings.Join(out, ","), s
+	}
+	var out []string
+	for _, v := range values {
+		i := slices.IndexFunc(d.possible, func(p string) bool { return strings.EqualFold(p, v) })
+		if i < 0 {
+			return "", statusBadVal
+		}
+		out = append(out, d.possible[i])
+	}
+	return strings.Join(out, ","), statusOK
+}
+
+func one(_ *Model, _ *link, values []string) ([]string, status) {
+	if len(values) != 1 {
+		return nil, statusBadCount
+	}
+	return values, statusOK
+}
+
+// checkZone refuses every zone: the model learns of a zone only by what it is
+// told when one boots, and that is the way to give it a link.
+func checkZone(_ *Model, _ *link, values []string) ([]string, status) {
+	if len(values) != 1 {
+		return nil, statusBadCount
+	}
+	return nil, statusNotSup
+}
+
+func checkMTU(m *Model, l *link, values []string) ([]string, status) {
+	if len(values) != 1 {
+		return nil, statusBadCount
+	}
+	n, err := strconv.Atoi(values[0])
+	if err != nil {
+		return nil, statusBadArg
+	}
+	low, high := 576, 9000 // ANCHOR_VNIC_MIN_MTU, ANCHOR_VNIC_MAX_MTU
+	if l.Class == classVNIC {
+		if over := m.link(l.Over); over != nil {
+			high = over.mtu()
+		}
+	}
+	if n < low || n > high {
+		return nil, statusBadMTU
+	}
+	return []string{strconv.Itoa(n)}, statusOK
+}
+
+// checkMaxBW reads a bandwidth as dladm_str2bw() and prints it as
+// dladm_bw2str(): in Mbps, right aligned in five columns.
+func checkMaxBW(_ *Model, _ *link, values []string) ([]string, status) {
+	if len(values) != 1 {
+		return nil, statusBadCount
+	}
+	text, mult := values[0], uint64(1_000_000)
+	if text != "" && !isDigit(text[len(text)-1]) {
+		switch text[len(text)-1] {
+		case 'k', 'K':
+			mult = 1000
+		case 'm', 'M':
+		case 'g', 'G':
+			mult = 1_000_000_000
+		case '%':
+			return nil, statusNotSup
+		default:
+			return nil, statusBadVal
+		}
+		text = text[:len(text)-1]
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil || n*mult/mult != n {
+		return nil, statusBadArg
+	}
+	bw := n * mult
+	if bw < 1_200_000 && bw != 0 {
+		return nil, statusMinMaxBW
+	}
+	mbps, kbps := bw/1_000_000, bw%1_000_000/1000
+	if kbps != 0 {
+		return []string{fmt.Sprintf("%5d.%03d", mbps, kbps)}, statusOK
+	}
+	return []string{fmt.Sprintf("%5d", mbps)}, statusOK
+}
+
+func checkCPUs(_ *Model, _ *link, values []string) ([]string, status) {
+	for _, v := range values {
+		if n, err := strconv.Atoi(v); err != nil || n < 0 {
+			return nil, statusBadVal
+		}
+	}
+	return values, statusOK
+}
+
+const maxAllowedIPs = 32 // MPT_MAXIPADDR
+
+func checkAllowedIPs(_ *Model, _ *link, values []string) ([]string, status) {
+	if len(values) > maxAllowedIPs {
+		return nil, statusBadCount
+	}
+	var out []string
+	for _, v := range values {
+		p, ok := parseAllowedIP(v)
+		if !ok {
+			return nil, statusInvalidIP
+		}
+		out = append(out, p.String())
+	}
+	return out, statusOK
+}
+
+// parseAllowedIP reads an address, or a network without host bits.
+func parseAllowedIP(s string) (netip.Prefix, bool) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), !a.IsUnspecified() && !a.Is4In6() && a.Zone() == ""
+	}
+	p, err := netip.ParsePrefix(s)
+	return p, err == nil && p.Bits() > 0 && p == p.Masked() && !p.Addr().IsUnspecified() && !p.Addr().Is4In6()
+}
+
+func parseAllowed(list string) []netip.Prefix {
+	var out []netip.Prefix
+	for v := range strings.SplitSeq(list, ",") {
+		if p, err := netip.ParsePrefix(v); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// storeProp records a value; "" is the default.
+func storeProp(l *link, name, value string, persistent bool) {
+	name = findProp(name).name
+	sets := []*map[string]string{&l.Props}
+	if persistent && l.Persistent {
+		sets = append(sets, &l.Saved)
+	}
+	for _, set := range sets {
+		if *set == nil {
+			*set = map[string]string{}
+		}
+		if value == "" {
+			delete(*set, name)
+		} else {
+			(*set)[name] = value
+		}
+	}
+}
+
+// applyProp makes a changed property real.
+func (m *Model) applyProp(ctx context.Context, l *link, name string) error {
+	switch name {
+	case "mtu":
+		if l.Class != classEtherstub {
+			return m.backend.SetMTU(ctx, l.Name, l.mtu())
+		}
+	case "protection", "allowed-ips":
+		if l.Class == classVNIC {
+			return m.backend.SetGuard(ctx, l.Name, l.guard())
+		}
+	}
+	return nil
+}
+
+func (r *dladmRun) setLinkprop(ctx context.Context, args []string) int {
+	return r.changeLinkprop(ctx, args, false)
+}
+
+func (r *dladmRun) resetLinkprop(ctx context.Context, args []string) int {
+	return r.changeLinkprop(ctx, args, true)
+}
+
+// changeLinkprop is set-linkprop and reset-linkprop. It goes through all
+// properties; the exit code is that of the last one.
+func (r *dladmRun) changeLinkprop(ctx context.Context, args []string, reset bool) int {
+	opts, operands, ok := r.options(args, "p:R:t")
+	if !ok {
+		return 1
+	}
+	persistent := true
+	for _, o := range opts {
+		switch o.name {
+		case 't':
+			persistent = false
+		case 'R':
+			return r.altroot()
+		}
+	}
+	text, fits := joinProps(opts)
+	if !fits {
+		return r.die("property list too long '%s'", text[:1023])
+	}
+	if len(operands) != 1 {
+		return r.usage()
+	}
+	props, ok := parseProps(text, reset)
+	if !ok {
+		return r.die("invalid link properties specified")
+	}
+	if len(props) == 0 && !reset {
+		return r.die("link property must be specified")
+	}
+	l := r.m.link(operands[0])
+	if l == nil {
+		return r.dieStatus(statusNotFound, "link %s is not valid", operands[0])
+	}
+	if len(props) == 0 {
+		for _, d := range linkProps {
+			if !d.ro && !d.tempOnly && (!d.vnicOnly || l.Class == classVNIC) {
+				props = append(props, propArg{name: d.name})
+			}
+		}
+	}
+	code := 0
+	for _, p := range props {
+		code = r.changeOne(ctx, l, p, persistent, reset)
+	}
+	return code
+}
+
+// changeOne changes one property and prints why it could not.
+func (r *dladmRun) changeOne(ctx context.Context, l *link, p propArg, persistent, reset bool) int {
+	if !reset && len(p.values) == 0 {
+		r.warn("no value specified for '%s'", p.name)
+		return 1
+	}
+	value, s := r.m.newValue(l, p, persistent, reset)
+	if s == statusOK {
+		old := cloneMap(l.Props)
+		storeProp(l, p.name, value, persistent)
+		if !l.Active {
+			return 0
+		}
+		if err := r.m.applyProp(ctx, l, findProp(p.name).name); err != nil {
+			r.Errf("%s%v\n", simulatedRefusal, err)
+			l.Props, s = old, statusFailed
+		}
+	}
+	verb := "set"
+	if reset {
+		verb = "reset"
+	}
+	switch s {
+	case statusOK:
+		return 0
+	case statusNotFound:
+		r.warn("invalid link property '%s'", p.name)
+	case statusBadVal:
+		if d := findProp(p.name); d.possible != nil {
+			r.warn("link property '%s' must be one of: %s", p.name, strings.Join(d.possible, ","))
+			return 1
+		}
+		fallthrough
+	default:
+		r.warn("cannot %s link property '%s' on '%s': %s", verb, p.name, l.Name, s)
+	}
+	return 1
+}
+
+func (m *Model) newValue(l *link, p propArg, persistent, reset bool) (string, status) {
+	d := findProp(p.name)
+	switch {
+	case d == nil:
+		return "", statusNotFound
+	case d.vnicOnly && l.Class != classVNIC:
+		return "", statusBadArg
+	case d.tempOnly && persistent:
+		return "", statusTempOnly
+	case reset && d.ro:
+		return "", statusReadOnly
+	case reset && d.tempOnly && l.Zone == "":
+		return "", statusOK
+	case reset && d.tempOnly:
+		return "", statusNotSup
+	case reset:
+		return "", statusOK
+	}
+	return m.checkProp(l, p.name, p.values)
+}
+
+var linkpropFields = []field{{"LINK", 13}, {"PROPERTY", 16}, {"PERM", 5}, {"VALUE", 15}, {"DEFAULT", 15}, {"POSSIBLE", 20}}
+
+func (r *dladmRun) showLinkprop(_ context.Context, args []string) int {
+	opts, operands, ok := r.options(args, "p:cPo:")
+	if !ok {
+		return 1
+	}
+	spec, parsable, persistent := "", false, false
+	for _, o := range opts {
+		switch o.name {
+		case 'c':
+			parsable = true
+		case 'P':
+			persistent = true
+		case 'o':
+			spec = o.value
+		}
+	}
+	links := r.m.st.Links
+	switch len(operands) {
+	case 0:
+	case 1:
+		l := r.m.link(operands[0])
+		if l == nil {
+			return r.dieStatus(statusNotFound, "link %s is not valid", operands[0])
+		}
+		links = []*link{l}
+	default:
+		return r.usage()
+	}
+	text, _ := joinProps(opts)
+	props, ok := parseProps(text, true)
+	if !ok {
+		return r.die("invalid link properties specified")
+	}
+	t := newTable(r.Invocation, "dladm", spec, linkpropFields, parsable, true)
+	if t == nil {
+		return 1
+	}
+	code := 0
+	for _, l := range links {
+		if persistent && l.Persistent || !persistent && l.Active {
+			code |= r.showLinkprops(t, l, props, persistent)
+		}
+	}
+	return code
+}
+
+func (r *dladmRun) showLinkprops(t *table, l *link, props []propArg, persistent bool) int {
+	if len(props) == 0 {
+		for _, d := range linkProps {
+			if !d.vnicOnly || l.Class == classVNIC {
+				t.row(func(c string) string { return d.show(l, c, persistent) })
+			}
+		}
+		return 0
+	}
+	code := 0
+	for _, p := range props {
+		d := findProp(p.name)
+		s := statusNotFound
+		if d != nil {
+			if s = statusOK; d.vnicOnly && l.Class != classVNIC {
+				s = statusBadArg
+			}
+		}
+		if s != statusOK {
+			r.warn("cannot get link property '%s' for %s: %s", p.name, l.Name, s)
+			t.row(func(c string) string { return badPropColumn(l.Name, p.name, c) })
+			code = 1
+			continue
+		}
+		t.row(func(c string) string { return d.show(l, c, persistent) })
+	}
+	return code
+}
+
+func badPropColumn(link, prop, column string) string {
+	switch column {
+	case "LINK":
+		return link
+	case "PROPERTY":
+		return prop
+	}
+	return "?"
+}
+
+// show is what show-linkprop prints of a property in a column.
+func (d propDesc) show(l *link, column string, persistent bool) string {
+	switch column {
+	case "LINK":
+		return l.Name
+	case "PROPERTY":
+		return d.name
+	case "PERM":
+		if d.ro {
+			return "r-"
+		}
+		return "rw"
+	case "VALUE":
+		if persistent {
+			return cmpOr(l.Saved[d.name], "--")
+		}
+		return d.current(l)
+	case "DEFAULT":
+		if d.name == "mtu" {
+			return strconv.Itoa(l.MTU)
+		}
+		return d.def
+	case "POSSIBLE":
+		if d.name == "mtu" && l.Class != classPhys {
+			return "576-9000"
+		}
+		return strings.Join(d.possible, ",")
+	}
+	return ""
+}
+
+func (d propDesc) current(l *link) string {
+	switch {
+	case d.name == "zone":
+		return l.Zone // empty in the global zone
+	case d.name == "mtu":
+		return strconv.Itoa(l.mtu())
+	case d.name == "state":
+		if l.Class == classEtherstub {
+			return "unknown"
+		}
+		return "up"
+	case l.Props[d.name] != "":
+		return l.Props[d.name]
+	case d.def == "--":
+		return ""
+	}
+	return d.def
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
