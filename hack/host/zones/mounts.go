@@ -1,0 +1,125 @@
+package zones
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// mounts is mount_filesystems: it checks the zone's file systems in the order
+// of their directories and makes missing mount points.
+func (op *operation) mounts(k *kernelZone) ([]Mount, bool) {
+	list := slices.Clone(k.config.Resources["fs"])
+	slices.SortStableFunc(list, func(a, b *resource) int {
+		return strings.Compare(a.Values["dir"], b.Values["dir"])
+	})
+	var done []Mount
+	for _, r := range list {
+		mount, ok := op.mountOne(k.root, r, done)
+		if !ok {
+			return nil, false
+		}
+		done = append(done, mount)
+	}
+	return done, true
+}
+
+func (op *operation) mountOne(root string, r *resource, done []Mount) (Mount, bool) {
+	dir, kind, special := r.Values["dir"], r.Values["type"], r.Values["special"]
+	invalid := func() (Mount, bool) {
+		op.say("%s%s is not a valid mount point", root, dir)
+		return Mount{}, false
+	}
+	missing, ok := op.validMountPath(root, dir, done)
+	if !ok {
+		return invalid()
+	}
+	if missing {
+		if err := op.m.paths.MkdirAll(shown(root, dir, done), 0o755); err != nil {
+			op.say("mkdirp of %s%s failed: %s", root, dir, errnoText(err))
+			op.say("failed to create mount point")
+			return Mount{}, false
+		}
+		if _, ok := op.validMountPath(root, dir, done); !ok {
+			return invalid()
+		}
+	}
+	mount := Mount{Type: kind, Special: special, Dir: dir, Options: slices.Clone(r.Options)}
+	switch kind {
+	case "lofs":
+		if _, err := op.m.paths.Lstat(special); err != nil {
+			return op.mountFailed(kind, special, root+dir, errnoText(err))
+		}
+		// zoneadmd never lets devices through a loopback mount.
+		if !slices.Contains(mount.Options, "nodevices") {
+			mount.Options = append(mount.Options, "nodevices")
+		}
+	case "zfs":
+		source, err := op.m.datasets.Source(special, op.name)
+		if err != nil {
+			return op.mountFailed(kind, special, root+dir, err.Error())
+		}
+		mount.Special = source
+	}
+	return mount, true
+}
+
+func (op *operation) mountFailed(kind, special, dir, why string) (Mount, bool) {
+	op.say("mount: %s: %s", special, why)
+	op.say("\"/usr/lib/fs/%s/mount %s %s\" failed with exit code 1", kind, special, dir)
+	return Mount{}, false
+}
+
+// validMountPath is valid_mount_path: every component below the root must be
+// there as a directory, no symbolic link, in canonical form. Only the last may
+// be missing, or be a file.
+func (op *operation) validMountPath(root, dir string, done []Mount) (missing, ok bool) {
+	if !strings.HasPrefix(dir, "/") {
+		op.say("invalid mount directory, dir: \"%s\"", dir)
+		return false, false
+	}
+	components := strings.Split(dir[1:], "/")
+	at := ""
+	for i, c := range components {
+		at += "/" + c
+		leaf := i == len(components)-1
+		if c == "" || c == "." || c == ".." {
+			op.say("%s%s is not a canonical path", root, at)
+			return false, false
+		}
+		info, err := op.m.paths.Lstat(shown(root, at, done))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return true, true
+		case err != nil:
+			op.say("can't stat %s%s: %s", root, at, errnoText(err))
+			return false, false
+		case info.Mode&fs.ModeSymlink != 0:
+			op.say("%s%s is a symlink", root, at)
+			return false, false
+		case !leaf && !info.Mode.IsDir():
+			op.say("%s%s is not a directory", root, at)
+			return false, false
+		}
+	}
+	return false, true
+}
+
+// shown returns the path of the global zone that will appear at dir in the
+// zone, given the mounts so far. (A zone's mounts are made all at once, in its
+// own mount namespace, so that they cannot be looked into before.)
+func shown(root, dir string, done []Mount) string {
+	best := -1
+	for i, m := range done {
+		if within(dir, m.Dir) && (best < 0 || len(m.Dir) > len(done[best].Dir)) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return path.Join(root, dir)
+	}
+	m := done[best]
+	return path.Join(m.Special, dir[len(strings.TrimSuffix(m.Dir, "/")):])
+}
