@@ -1,0 +1,100 @@
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// searchPath is the PATH in our images.
+const searchPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// webPackage is the import path of the web server.
+const webPackage = "reddwarf.io/reddwarf/hack/images/web"
+
+// Web compiles our web server for Linux and returns an image of it. It needs the
+// go command, and a working directory inside this module.
+func Web(ctx context.Context) (v1.Image, error) {
+	return WebFor(ctx, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
+}
+
+// WebFor is Web for another platform.
+func WebFor(ctx context.Context, platform v1.Platform) (v1.Image, error) {
+	dir, err := os.MkdirTemp("", "web-image-")
+	if err != nil {
+		return nil, fmt.Errorf("web image: %w", err)
+	}
+	binary := filepath.Join(dir, "web")
+	img, err := func() (v1.Image, error) {
+		// No path, version or build id of this machine may get into the binary.
+		c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", binary, webPackage)
+		c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOOS="+platform.OS, "GOARCH="+platform.Architecture)
+		if out, err := c.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("web image: go build: %w: %s", err, strings.TrimSpace(string(out)))
+		}
+		return WebFrom(binary, platform)
+	}()
+	return img, errors.Join(err, os.RemoveAll(dir))
+}
+
+// WebFrom returns the image of a web server that is compiled already.
+func WebFrom(binary string, platform v1.Platform) (v1.Image, error) {
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		return nil, fmt.Errorf("web image: %w", err)
+	}
+	layer, err := Layer(append(accounts(), Entry{Path: "web", Mode: 0o755, Data: data})...)
+	if err != nil {
+		return nil, fmt.Errorf("web image: %w", err)
+	}
+	return Image(platform, v1.Config{
+		Entrypoint:   []string{"/web"},
+		Env:          []string{searchPath},
+		WorkingDir:   "/",
+		User:         "1000:1000",
+		ExposedPorts: map[string]struct{}{"8080/tcp": {}},
+	}, layer)
+}
+
+// BusyboxPath is where Debian's busybox-static puts its program.
+const BusyboxPath = "/bin/busybox"
+
+// Busybox returns an image of the machine's static busybox, with a link for
+// each of its applets.
+func Busybox() (v1.Image, error) { return BusyboxFrom(BusyboxPath) }
+
+// BusyboxFrom is Busybox with the program at path.
+func BusyboxFrom(path string) (v1.Image, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("busybox image: %w (Debian: apt-get install busybox-static)", err)
+	}
+	out, err := exec.Command(path, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("busybox image: %s --list: %w", path, err)
+	}
+	applets := strings.Fields(string(out))
+	slices.Sort(applets)
+	entries := append(accounts(), Dir("bin"), Entry{Path: "bin/busybox", Mode: 0o755, Data: data})
+	for _, applet := range slices.Compact(applets) {
+		if applet == "busybox" || strings.ContainsRune(applet, '/') {
+			continue
+		}
+		entries = append(entries, Symlink("bin/"+applet, "busybox"))
+	}
+	layer, err := Layer(entries...)
+	if err != nil {
+		return nil, fmt.Errorf("busybox image: %w", err)
+	}
+	return Image(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, v1.Config{
+		Cmd: []string{"sh"}, Env: []string{searchPath}, WorkingDir: "/",
+	}, layer)
+}
