@@ -1,0 +1,140 @@
+package supervisor
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// isLX says whether this is not Linux but an lx zone, whose system calls are
+// illumos': its mount turns MS_BIND into a lofs mount, takes MS_RDONLY and
+// MS_NOSUID at once, and refuses flags that it does not know, MS_REC among
+// them (mount.c of the lx brand).
+func isLX() bool {
+	var u unix.Utsname
+	return unix.Uname(&u) == nil && bytes.HasPrefix(u.Version[:], []byte("BrandZ"))
+}
+
+// bind makes source visible at target.
+func (mounter) bind(source, target *place, flags mountFlags) error {
+	f := uintptr(unix.MS_BIND)
+	if isLX() {
+		// An open directory is busy to illumos, and cannot be mounted on.
+		source.close()
+		target.close()
+		source.pin, target.pin = nil, nil
+		if flags.readOnly {
+			f |= unix.MS_RDONLY
+		}
+		if flags.noSetuid {
+			f |= unix.MS_NOSUID
+		}
+		return unix.Mount(source.path, target.path, "lofs", f, "")
+	}
+	if err := unix.Mount(source.name(), target.name(), "", f|unix.MS_REC, ""); err != nil {
+		return err
+	}
+	if flags == (mountFlags{}) {
+		return nil
+	}
+	// Linux ignores the flags of a new bind mount: they need a second call, on
+	// what is now mounted there, to which the pin does not lead.
+	f |= unix.MS_REMOUNT | inherited(target.path)
+	if flags.readOnly {
+		f |= unix.MS_RDONLY
+	}
+	if flags.noSetuid {
+		f |= unix.MS_NOSUID
+	}
+	return unix.Mount("", target.path, "", f, "")
+}
+
+// inherited returns the flags that a mount has already. A process without all
+// privileges may not clear them.
+func inherited(path string) uintptr {
+	var st unix.Statfs_t
+	if unix.Statfs(path, &st) != nil {
+		return 0
+	}
+	var f uintptr
+	for _, m := range []struct{ st, ms uintptr }{
+		{unix.ST_NOSUID, unix.MS_NOSUID}, {unix.ST_NODEV, unix.MS_NODEV}, {unix.ST_NOEXEC, unix.MS_NOEXEC},
+		{unix.ST_NOATIME, unix.MS_NOATIME}, {unix.ST_NODIRATIME, unix.MS_NODIRATIME},
+		{unix.ST_RELATIME, unix.MS_RELATIME}, {unix.ST_RDONLY, unix.MS_RDONLY},
+	} {
+		if uintptr(st.Flags)&m.st != 0 {
+			f |= m.ms
+		}
+	}
+	return f
+}
+
+// unmount takes one mount away. It may be busy for a moment after the last
+// process of a container has gone.
+func (mounter) unmount(path string, force bool) error {
+	flags := 0
+	switch {
+	case force && isLX():
+		flags = unix.MNT_FORCE
+	case force:
+		flags = unix.MNT_DETACH | unix.UMOUNT_NOFOLLOW
+	case !isLX():
+		flags = unix.UMOUNT_NOFOLLOW
+	}
+	return unix.Unmount(path, flags)
+}
+
+// mountPoints returns the directories on which something is mounted, in the
+// order of the mounts.
+func mountPoints() ([]string, error) {
+	if f, err := os.Open("/proc/self/mountinfo"); err == nil {
+		defer f.Close() //nolint:errcheck // only read
+		return fieldOf(f, 4)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	f, err := os.Open("/proc/mounts")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return fieldOf(f, 1)
+}
+
+func fieldOf(f *os.File, n int) ([]string, error) {
+	var points []string
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if fields := strings.Fields(lines.Text()); len(fields) > n {
+			points = append(points, unescape(fields[n]))
+		}
+	}
+	return points, lines.Err()
+}
+
+// pinDir and pinFile return handles that name a directory or file itself.
+func pinDir(r *os.Root) (*os.File, error) {
+	return r.OpenFile(".", unix.O_PATH|unix.O_DIRECTORY, 0)
+}
+
+func pinFile(r *os.Root, name string) (*os.File, error) {
+	f, err := r.OpenFile(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		err = fmt.Errorf("%s: became a symbolic link", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}

@@ -1,0 +1,29 @@
+package supervisor
+
+import (
+	"fmt"
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// checkPeer lets only root talk to us: the agent in the global zone, or our own
+// relay. No other zone can reach the directory of the socket.
+func checkPeer(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var cerr error
+	if err := raw.Control(func(fd uintptr) { cred, cerr = unix.GetPeerUcred(fd) }); err != nil {
+		return err
+	}
+	if cerr != nil {
+		return fmt.Errorf("peer: %w", cerr)
+	}
+	if uid := cred.Geteuid(); uid != 0 {
+		return fmt.Errorf("peer: user %d is not root", uid)
+	}
+	return nil
+}

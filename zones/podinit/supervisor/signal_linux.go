@@ -1,0 +1,7 @@
+package supervisor
+
+// The range of real-time signals (signal(7)), without those that libraries keep.
+const (
+	rtMin = 34
+	rtMax = 64
+)

@@ -1,0 +1,230 @@
+// Package supervisor is podinit's working part: it runs the containers of a
+// pod as process trees of one zone, keeps what became of them, and serves the
+// channel to the agent.
+//
+// It expects to be process 1, so that every process of the zone that loses its
+// parent becomes its child. It can also run as an ordinary process, for
+// containers of the global zone and for tests; it then asks for the same where
+// the system has a way (Linux).
+//
+// An attempt is started at most once, ever: after a restart of podinit itself
+// an attempt that was running counts as killed.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// Config says where things are. The zero value of a field is the place in a
+// pod zone.
+type Config struct {
+	Base string // put before every other path; empty in a zone
+	Self string // podinit's own program, for starting itself again
+
+	// Zone says that every process here belongs to the pod or to podinit, so
+	// that one which belongs to no container may be killed. It is so for
+	// process 1.
+	Zone bool
+
+	Log *log.Logger // the console
+}
+
+func (c Config) spec() string            { return filepath.Join(c.Base, podinit.SpecDir) }
+func (c Config) run() string             { return filepath.Join(c.Base, podinit.RunDir) }
+func (c Config) logs() string            { return filepath.Join(c.Base, podinit.LogDir) }
+func (c Config) root(name string) string { return filepath.Join(c.Base, podinit.ContainerDir, name) }
+func (c Config) view(name string) string { return filepath.Join(c.Base, "/reddwarf/view", name) }
+func (c Config) volume(name string) string {
+	return filepath.Join(c.Base, podinit.VolumeDir, name)
+}
+
+// Supervisor runs the containers of one pod.
+type Supervisor struct {
+	config Config
+	spec   podinit.Spec
+	reaper *reaper
+	states *states
+	log    *log.Logger
+
+	ctx  context.Context //nolint:containedctx // the supervisor's own life, which Run owns
+	stop context.CancelFunc
+	work sync.WaitGroup // every goroutine of containers and connections
+
+	mu         sync.Mutex
+	containers map[string]*container // by name; the newest attempt
+}
+
+// Run supervises until ctx ends or a client asks for the end, and returns when
+// every container has been killed.
+func Run(ctx context.Context, config Config) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	s := &Supervisor{
+		config: config, log: config.Log, ctx: ctx, stop: stop,
+		reaper: newReaper(), containers: map[string]*container{},
+	}
+	if s.log == nil {
+		s.log = log.New(io.Discard, "", 0)
+	}
+	defer s.reaper.close()
+	if err := s.load(); err != nil {
+		return err
+	}
+	if err := s.setUpZone(s.spec, config.Zone); err != nil {
+		return err
+	}
+	listener, err := s.listen()
+	if err != nil {
+		return err
+	}
+	reaped, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(reaped)
+		s.reaper.until(quit)
+	}()
+	s.startMarked()
+	s.serve(listener) // until ctx ends
+	s.killAll()
+	s.work.Wait()
+	close(quit)
+	<-reaped
+	return nil
+}
+
+// load reads the spec and what an earlier podinit of this zone left.
+func (s *Supervisor) load() error {
+	f, err := os.Open(filepath.Join(s.config.spec(), podinit.SpecFile))
+	if err != nil {
+		return fmt.Errorf("podinit: spec: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	data, err := io.ReadAll(io.LimitReader(f, podinit.MaxSpec+1))
+	if err != nil {
+		return fmt.Errorf("podinit: spec: %w", err)
+	}
+	if s.spec, err = podinit.ParseSpec(data); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.config.run(), 0o755); err != nil {
+		return err
+	}
+	before, err := podinit.ReadState(s.config.run())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.log.Printf("the earlier state is of no use: %v", err)
+	}
+	boot := strconv.FormatUint(rand.Uint64(), 16)
+	s.states = newStates(filepath.Join(s.config.run(), podinit.StateFile), s.spec, boot, before, s.log)
+	return nil
+}
+
+func (s *Supervisor) mounter() mounter { return mounter{s.reaper} }
+
+func (s *Supervisor) startMarked() {
+	for _, c := range s.spec.Containers {
+		if !c.Start || s.states.get(c.Name).Phase != podinit.Waiting {
+			continue
+		}
+		if err := s.start(c); err != nil {
+			s.log.Printf("container %s: %v", c.Name, err)
+		}
+	}
+}
+
+// start begins an attempt, and returns when it runs or never will.
+func (s *Supervisor) start(spec podinit.Container) error {
+	s.mu.Lock()
+	if s.ctx.Err() != nil {
+		s.mu.Unlock()
+		return refuse(podinit.ReasonInternal, "podinit is ending")
+	}
+	old := s.states.get(spec.Name)
+	switch {
+	case old.Phase != podinit.Waiting && spec.Attempt <= old.Attempt:
+		s.mu.Unlock()
+		return nil // was started before
+	case old.Phase == podinit.Running:
+		s.mu.Unlock()
+		return refuse(podinit.ReasonRequest, "container %s: attempt %d still runs", spec.Name, old.Attempt)
+	}
+	if c := s.containers[spec.Name]; c != nil && !c.finished() {
+		s.mu.Unlock()
+		if c.spec.Attempt == spec.Attempt {
+			<-c.started
+			return nil
+		}
+		return refuse(podinit.ReasonRequest, "container %s: attempt %d is being started", spec.Name, c.spec.Attempt)
+	}
+	c := newContainer(s, spec)
+	s.containers[spec.Name] = c
+	s.work.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.work.Done()
+		c.run()
+	}()
+	<-c.started
+	return nil
+}
+
+// running returns the container of that name if its main process runs.
+func (s *Supervisor) running(name string) (*container, error) {
+	s.mu.Lock()
+	c := s.containers[name]
+	s.mu.Unlock()
+	if c == nil {
+		if s.states.known(name) {
+			return nil, refuse(podinit.ReasonNotRunning, "container %s does not run", name)
+		}
+		return nil, refuse(podinit.ReasonNotFound, "no container %s", name)
+	}
+	if !c.alive() {
+		return nil, refuse(podinit.ReasonNotRunning, "container %s does not run", name)
+	}
+	return c, nil
+}
+
+func (s *Supervisor) killAll() {
+	s.mu.Lock()
+	all := make([]*container, 0, len(s.containers))
+	for _, c := range s.containers {
+		all = append(all, c)
+	}
+	s.mu.Unlock()
+	for _, c := range all {
+		c.kill()
+	}
+}
+
+// refuse makes an error that the client sees as it is.
+func refuse(reason podinit.Reason, format string, args ...any) *podinit.Error {
+	return &podinit.Error{Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+// listen makes the socket anew. Whoever could connect to an old one is told
+// by the missing listener.
+func (s *Supervisor) listen() (*net.UnixListener, error) {
+	path := filepath.Join(s.config.run(), podinit.SocketFile)
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("podinit: socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("podinit: socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

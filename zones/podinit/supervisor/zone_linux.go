@@ -1,0 +1,32 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// setUpZone sets what belongs to the zone as a whole. zone says whether this is
+// a zone of our own.
+func (s *Supervisor) setUpZone(spec podinit.Spec, zone bool) error {
+	if !zone {
+		// Without being process 1, orphans are ours only if we ask. An lx zone
+		// knows no such request, but there we are process 1.
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return fmt.Errorf("podinit: it must be process 1 here: %w", err)
+		}
+		return nil
+	}
+	if spec.Network != nil {
+		return errors.New("podinit: network: an lx zone's network is set up before its init")
+	}
+	if spec.Hostname != "" {
+		if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
+			return fmt.Errorf("podinit: hostname: %w", err)
+		}
+	}
+	return nil
+}
