@@ -1,0 +1,172 @@
+package provider
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// The delays between restarts of a container, as a kubelet's: none before the
+// first restart, then doubling, and forgotten after a long enough run.
+const (
+	restartDelay    = 10 * time.Second
+	maxRestartDelay = 5 * time.Minute
+	restartReset    = 10 * time.Minute
+)
+
+// absorb takes podinit's state into the record and reports whether the record
+// changed. What a zone says is about its own containers only, and times from
+// it are kept from pointing into the future.
+func absorb(st *ledger.State, live podinit.State, pod *corev1.Pod, now time.Time) bool {
+	changed := false
+	if st.Boot == "" || st.Boot == ledger.BootPending {
+		st.Boot, changed = live.Boot, true
+	}
+	if live.Boot != st.Boot {
+		return changed // of a boot that nobody decided on
+	}
+	for i := range live.Containers {
+		if r := st.Container(live.Containers[i].Name); r != nil {
+			changed = absorbContainer(r, &live.Containers[i], pod, now) || changed
+		}
+	}
+	return changed
+}
+
+func absorbContainer(r *ledger.Container, c *podinit.ContainerState, pod *corev1.Pod, now time.Time) bool {
+	if c.Attempt != r.Attempt || r.Phase == podinit.Exited {
+		return false
+	}
+	switch c.Phase {
+	case podinit.Running:
+		if r.Phase == podinit.Running {
+			return false
+		}
+		r.Phase, r.StartedAt = podinit.Running, notAfter(c.StartedAt, now)
+		r.Started, r.Ready = true, true // pods with probes are not admitted yet
+		return true
+	case podinit.Exited:
+		r.StartedAt = notAfter(c.StartedAt, now)
+		ended(r, exitOf(c, now), pod, now)
+		return true
+	}
+	return false
+}
+
+func exitOf(c *podinit.ContainerState, now time.Time) ledger.Exit {
+	e := ledger.Exit{
+		Attempt: c.Attempt, Code: c.ExitCode, Signal: c.Signal, Message: c.Message,
+		StartedAt: notAfter(c.StartedAt, now), FinishedAt: notAfter(c.FinishedAt, now),
+	}
+	switch {
+	case c.StartError != "":
+		e.Reason, e.Message = translate.ReasonStartError, c.StartError
+	case c.ExitCode == 0:
+		e.Reason = translate.ReasonCompleted
+	default:
+		e.Reason = translate.ReasonError
+	}
+	return e
+}
+
+func notAfter(t, now time.Time) time.Time {
+	if t.IsZero() || t.After(now) {
+		return now
+	}
+	return t
+}
+
+// ended records how an attempt ended and when the next may start.
+func ended(r *ledger.Container, e ledger.Exit, pod *corev1.Pod, now time.Time) {
+	r.Phase, r.Exit = podinit.Exited, &e
+	r.Started, r.Ready = false, false
+	r.NotBefore = time.Time{}
+	if !translate.Restarts(pod, r.Name, e.Code) {
+		return
+	}
+	if e.FinishedAt.Sub(e.StartedAt) >= restartReset {
+		r.Backoff = 0
+	}
+	if r.Backoff > 0 {
+		// From now, not from the zone's own finishing time, which a hostile
+		// zone could put into the past to be restarted without pause.
+		r.NotBefore = now.Add(r.Backoff)
+	}
+	r.Backoff = min(max(2*r.Backoff, restartDelay), maxRestartDelay)
+}
+
+// again decides on the next attempt of a container.
+func again(r *ledger.Container) {
+	r.Last, r.Exit = r.Exit, nil
+	r.Attempt++
+	r.Phase = podinit.Waiting
+	r.StartedAt = time.Time{}
+	r.Started, r.Ready = false, false
+}
+
+// lost takes in that a boot of the zone is over. final is what podinit left
+// behind, nil if it left nothing that can be read. Attempts that nobody saw
+// end count as killed.
+func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time) {
+	if final != nil && final.Boot == st.Boot {
+		absorb(st, *final, pod, now)
+	}
+	for i := range st.Containers {
+		r := &st.Containers[i]
+		if r.Phase == podinit.Running {
+			ended(r, ledger.Exit{
+				Attempt: r.Attempt, Code: 137, Reason: translate.ReasonStatusUnknown,
+				Message:   "The container could not be located when the pod was terminated",
+				StartedAt: r.StartedAt, FinishedAt: now,
+			}, pod, now)
+		}
+	}
+	st.Boot = ""
+	switch {
+	case st.Deletion != nil || st.End != nil:
+		if st.End == nil {
+			if e, ok := result(st, pod, now); ok {
+				st.End = &e
+			}
+		}
+	default:
+		st.Boots++
+		rerunInit(st, pod)
+	}
+}
+
+// rerunInit makes every init container run again: what they prepared outside
+// the volumes is gone with the zone.
+func rerunInit(st *ledger.State, pod *corev1.Pod) {
+	if pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
+		return
+	}
+	for _, c := range pod.Spec.InitContainers {
+		if r := st.Container(c.Name); r != nil && r.Phase == podinit.Exited && exitCode(r) == 0 {
+			again(r)
+			r.NotBefore = time.Time{}
+		}
+	}
+}
+
+// result is how the pod ended, judged by its containers: failed if one of them
+// did. It is unknown while none has ended.
+func result(st *ledger.State, pod *corev1.Pod, now time.Time) (ledger.End, bool) {
+	end := ledger.End{Phase: corev1.PodSucceeded, At: now}
+	seen := false
+	for i := range st.Containers {
+		r := &st.Containers[i]
+		if r.Exit == nil {
+			continue
+		}
+		seen = true
+		if r.Exit.Code != 0 {
+			end.Phase = corev1.PodFailed
+		}
+	}
+	return end, seen
+}

@@ -1,0 +1,388 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"reddwarf.io/reddwarf/network"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/oci"
+	"reddwarf.io/reddwarf/zones"
+)
+
+// fakeHost is a host that keeps state and refuses what a host would refuse. It
+// outlives the agents that a test runs on it.
+type fakeHost struct {
+	t   *testing.T
+	dir string
+
+	mu       sync.Mutex
+	zones    map[string]*fakeZone
+	datasets map[string]string // name → image it was cloned from, "" for others
+	resets   map[string]int
+	vnics    map[string]bool
+	images   map[string]oci.Image // by reference, what the registry has
+	nextID   int
+	commands []string
+
+	// program says what an attempt of a container does.
+	program func(container string, attempt int) behaviour
+
+	// fault may fail a command; it is called without the lock.
+	fault func(command string) error
+}
+
+// behaviour is what one attempt does: run for a time (0: until stopped), then
+// exit with a code.
+type behaviour struct {
+	runs      time.Duration
+	code      int
+	stubborn  bool // ignores everything but SIGKILL
+	stopAfter time.Duration
+}
+
+type fakeZone struct {
+	state  zones.State
+	id     int
+	config zones.Config
+	init   *fakePodinit // nil unless running
+}
+
+func newFakeHost(t *testing.T) *fakeHost {
+	return &fakeHost{
+		t: t, dir: t.TempDir(), zones: map[string]*fakeZone{}, datasets: map[string]string{},
+		resets: map[string]int{}, vnics: map[string]bool{}, images: map[string]oci.Image{
+			"web:1": {
+				Ref: "web:1", ID: "sha256:aa", Digest: "registry.example/web@sha256:bb", Dataset: "web1", OS: "linux", Arch: "amd64",
+				Config: oci.ImageConfig{Entrypoint: []string{"/web"}, Env: []string{"PATH=/bin"}},
+			},
+		},
+		program: func(string, int) behaviour { return behaviour{} },
+		fault:   func(string) error { return nil },
+	}
+}
+
+// session is the host as one agent sees it. A session that ended refuses
+// everything: the agent was killed.
+type session struct {
+	*fakeHost
+	ctx context.Context
+}
+
+var errKilled = errors.New("the agent was killed")
+
+// do runs one command under the lock, unless the agent is dead or the test
+// wants it to fail.
+func (s session) do(ctx context.Context, command string, f func() error) error {
+	if s.ctx.Err() != nil {
+		return errKilled
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	if err := s.fault(command); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.commands = append(s.commands, command)
+	err := f()
+	s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return errKilled // by the fault, after the command
+	}
+	return err
+}
+
+func (s session) List(ctx context.Context) ([]zones.Zone, error) {
+	if s.ctx.Err() != nil {
+		return nil, errKilled
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []zones.Zone
+	for name, z := range s.zones {
+		all = append(all, zones.Zone{ID: z.id, Name: name, State: z.state, Path: z.config.Path, Brand: z.config.Brand})
+	}
+	return all, nil
+}
+
+func (s session) zone(name string, allowed ...zones.State) (*fakeZone, error) {
+	z, ok := s.zones[name]
+	if !ok {
+		return nil, &zones.OpError{Zone: name, Err: zones.ErrNotFound}
+	}
+	if !slices.Contains(allowed, z.state) {
+		return nil, &zones.OpError{Zone: name, Err: fmt.Errorf("%w: %s", zones.ErrState, z.state)}
+	}
+	return z, nil
+}
+
+func (s session) Configure(ctx context.Context, c zones.Config) error {
+	return s.do(ctx, "configure", func() error {
+		f, _ := zones.DistroFeatures("omnios")
+		if _, err := c.Script(f); err != nil {
+			return err
+		}
+		if z, ok := s.zones[c.Name]; ok && z.state != zones.Configured {
+			return fmt.Errorf("configure %s: %w", c.Name, zones.ErrState)
+		}
+		s.zones[c.Name] = &fakeZone{state: zones.Configured, id: -1, config: c}
+		return nil
+	})
+}
+
+func (s session) Attrs(ctx context.Context, name string) (map[string]string, error) {
+	attrs := map[string]string{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	z, ok := s.zones[name]
+	if !ok {
+		return nil, zones.ErrNotFound
+	}
+	for _, a := range z.config.Attrs {
+		attrs[a.Name] = a.Value
+	}
+	return attrs, nil
+}
+
+func (s session) MarkInstalled(ctx context.Context, name string) error {
+	return s.do(ctx, "install", func() error {
+		z, err := s.zone(name, zones.Configured, zones.Installed, zones.Incomplete)
+		if err == nil {
+			z.state = zones.Installed
+		}
+		return err
+	})
+}
+
+func (s session) MarkConfigured(ctx context.Context, name string) error {
+	return s.do(ctx, "uninstall", func() error {
+		z, err := s.zone(name, zones.Configured, zones.Installed, zones.Incomplete)
+		if err == nil {
+			z.state = zones.Configured
+		}
+		return err
+	})
+}
+
+func (s session) Boot(ctx context.Context, name string) error {
+	return s.do(ctx, "boot", func() error {
+		z, err := s.zone(name, zones.Installed, zones.Ready)
+		if err != nil {
+			return err
+		}
+		for _, m := range z.config.Mounts {
+			if m.Type == "zfs" {
+				if _, ok := s.datasets[m.Source]; !ok {
+					return fmt.Errorf("boot %s: no dataset %s", name, m.Source)
+				}
+			}
+			if target := filepath.Join(z.config.Path, "root", m.Target); !exists(target) {
+				return fmt.Errorf("boot %s: no mount point %s", name, target)
+			}
+		}
+		if link := z.config.Links[0].Physical; !s.vnics[link] {
+			return fmt.Errorf("boot %s: no link %s", name, link)
+		}
+		s.nextID++
+		if z.init, err = bootPodinit(s.fakeHost, z, s.nextID); err != nil {
+			return err
+		}
+		z.state, z.id = zones.Running, s.nextID
+		return nil
+	})
+}
+
+func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
+
+func (s session) Halt(ctx context.Context, name string) error {
+	return s.do(ctx, "halt", func() error {
+		z, ok := s.zones[name]
+		if !ok {
+			return nil
+		}
+		switch z.state {
+		case zones.Running, zones.Ready, zones.ShuttingDown, zones.Down, zones.Mounted:
+			s.stopLocked(z)
+		}
+		return nil
+	})
+}
+
+// stopLocked is what a halt, or a crash, leaves.
+func (h *fakeHost) stopLocked(z *fakeZone) {
+	if z.init != nil {
+		z.init.end()
+	}
+	z.state, z.id, z.init = zones.Installed, -1, nil
+}
+
+func (s session) Delete(ctx context.Context, name string) error {
+	return s.do(ctx, "delete", func() error {
+		if _, ok := s.zones[name]; !ok {
+			return nil
+		}
+		_, err := s.zone(name, zones.Configured)
+		if err == nil {
+			delete(s.zones, name)
+		}
+		return err
+	})
+}
+
+func (s session) EnsurePod(ctx context.Context, uid string, _ int64) (string, error) {
+	dir := s.PodDir(uid)
+	return dir, s.do(ctx, "dataset", func() error {
+		s.datasets["pods/"+uid] = ""
+		return os.MkdirAll(dir, 0o700)
+	})
+}
+
+func (s session) EnsureContainer(ctx context.Context, uid, container, image string) (string, error) {
+	name := "pods/" + uid + "/c-" + container
+	return name, s.do(ctx, "clone", func() error {
+		if _, ok := s.datasets["pods/"+uid]; !ok {
+			return storage.ErrNotFound
+		}
+		if have, ok := s.datasets[name]; ok && have != image {
+			return storage.ErrConflict
+		}
+		s.datasets[name] = image
+		return nil
+	})
+}
+
+func (s session) ResetContainer(ctx context.Context, uid, container string) error {
+	name := "pods/" + uid + "/c-" + container
+	return s.do(ctx, "rollback", func() error {
+		if _, ok := s.datasets[name]; !ok {
+			return storage.ErrNotFound
+		}
+		s.resets[container]++
+		return nil
+	})
+}
+
+func (s session) EnsureVolume(ctx context.Context, uid, volume string, _ int64) (string, error) {
+	name := "pods/" + uid + "/v-" + volume
+	return name, s.do(ctx, "volume", func() error { s.datasets[name] = ""; return nil })
+}
+
+func (s session) RemovePod(ctx context.Context, uid string) error {
+	return s.do(ctx, "destroy", func() error {
+		if _, ok := s.zones[translate.ZoneName(uid)]; ok {
+			s.t.Errorf("datasets of pod %s are destroyed under its zone", uid)
+		}
+		maps.DeleteFunc(s.datasets, func(name, _ string) bool {
+			return name == "pods/"+uid || strings.HasPrefix(name, "pods/"+uid+"/")
+		})
+		return os.RemoveAll(s.PodDir(uid))
+	})
+}
+
+func (s session) Pods(context.Context) ([]storage.Pod, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []storage.Pod
+	for name := range s.datasets {
+		if uid, ok := strings.CutPrefix(name, "pods/"); ok && !strings.Contains(uid, "/") {
+			all = append(all, storage.Pod{UID: uid})
+		}
+	}
+	return all, nil
+}
+
+func (s session) PodDir(uid string) string { return filepath.Join(s.dir, "pods", uid) }
+
+func (s session) EnsureVNIC(ctx context.Context, name string) error {
+	return s.do(ctx, "vnic", func() error { s.vnics[name] = true; return nil })
+}
+
+func (s session) RemoveVNIC(ctx context.Context, name string) error {
+	return s.do(ctx, "rmvnic", func() error {
+		for _, z := range s.zones {
+			if z.config.Links[0].Physical == name {
+				s.t.Errorf("link %s is removed under its zone", name)
+			}
+		}
+		delete(s.vnics, name)
+		return nil
+	})
+}
+
+func (s session) VNICs(context.Context) ([]network.VNIC, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []network.VNIC
+	for name := range s.vnics {
+		all = append(all, network.VNIC{Name: name})
+	}
+	return all, nil
+}
+
+func (s session) Ensure(ctx context.Context, r oci.Request) (oci.Image, error) {
+	var image oci.Image
+	err := s.do(ctx, "pull", func() error {
+		var ok bool
+		if image, ok = s.images[r.Ref]; !ok {
+			return fmt.Errorf("%s: %w", r.Ref, oci.ErrNotFound)
+		}
+		return nil
+	})
+	return image, err
+}
+
+// dial reaches the podinit of the zone with that number, and no other.
+func (s session) dial(z zones.Zone) Podinit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have, ok := s.zones[z.Name]; ok && have.init != nil && have.id == z.ID {
+		return fakeChannel{s, have.init}
+	}
+	return fakeChannel{s, nil}
+}
+
+// crashZone takes a zone down without the agent's doing.
+func (h *fakeHost) crashZone(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopLocked(h.zones[name])
+}
+
+// state returns a zone's state.
+func (h *fakeHost) state(name string) zones.State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if z, ok := h.zones[name]; ok {
+		return z.state
+	}
+	return zones.Absent
+}
+
+// leftovers lists everything that pods have on the host.
+func (h *fakeHost) leftovers() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []string
+	for name := range h.zones {
+		all = append(all, "zone "+name)
+	}
+	for name := range h.datasets {
+		all = append(all, "dataset "+name)
+	}
+	for name := range h.vnics {
+		all = append(all, "link "+name)
+	}
+	return all
+}
+

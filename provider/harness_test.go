@@ -1,0 +1,358 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+
+	"reddwarf.io/reddwarf/network/ipam"
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+)
+
+const testUID = "0b7f1f8e-6f5c-4b8e-9a53-0d0f6a1c2b3d"
+
+func testNode() translate.Node {
+	return translate.Node{
+		Name: "host1", HostIPs: []netip.Addr{netip.MustParseAddr("198.51.100.11")},
+		ClusterDNS: []netip.Addr{netip.MustParseAddr("10.96.0.10")}, ClusterDomain: "cluster.local",
+		Brands: []string{"lx"}, Podinit: map[string]string{"lx": "/opt/reddwarf/lib/podinit-linux"},
+	}
+}
+
+func testPod(edit ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", UID: testUID, ResourceVersion: "1", Generation: 1},
+		Spec: corev1.PodSpec{
+			NodeName: "host1", RestartPolicy: corev1.RestartPolicyAlways,
+			Containers: []corev1.Container{{Name: "web", Image: "web:1"}},
+			Volumes: []corev1.Volume{{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+				Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token"}}},
+			}}}},
+		},
+		Status: corev1.PodStatus{Phase: corev1.PodPending, QOSClass: corev1.PodQOSBestEffort},
+	}
+	for _, e := range edit {
+		e(p)
+	}
+	return p
+}
+
+// fakeAPI is the API server's pods: it checks UIDs, keeps deleted pods until
+// their grace is 0, and applies patches as the real one.
+type fakeAPI struct {
+	mu       sync.Mutex
+	pods     map[string]*corev1.Pod
+	version  int
+	down     error
+	statuses []corev1.PodStatus // every status that was written
+}
+
+type fakePods struct {
+	corev1client.PodInterface // what is not implemented panics
+	api                       *fakeAPI
+	namespace                 string
+}
+
+var podResource = schema.GroupResource{Resource: "pods"}
+
+func (a *fakeAPI) Pods(namespace string) corev1client.PodInterface {
+	return fakePods{api: a, namespace: namespace}
+}
+
+func (a *fakeAPI) put(p *corev1.Pod) *corev1.Pod {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.putLocked(p)
+}
+
+func (a *fakeAPI) putLocked(p *corev1.Pod) *corev1.Pod {
+	a.version++
+	p = p.DeepCopy()
+	p.ResourceVersion = strconv.Itoa(a.version)
+	a.pods[p.Namespace+"/"+p.Name] = p
+	return p.DeepCopy()
+}
+
+func (a *fakeAPI) get(namespace, name string) (*corev1.Pod, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.down != nil {
+		return nil, a.down
+	}
+	p, ok := a.pods[namespace+"/"+name]
+	if !ok {
+		return nil, apierrors.NewNotFound(podResource, name)
+	}
+	return p.DeepCopy(), nil
+}
+
+func (f fakePods) Get(_ context.Context, name string, _ metav1.GetOptions) (*corev1.Pod, error) {
+	return f.api.get(f.namespace, name)
+}
+
+func (f fakePods) Patch(_ context.Context, name string, _ types.PatchType, data []byte, _ metav1.PatchOptions, sub ...string) (*corev1.Pod, error) {
+	have, err := f.api.get(f.namespace, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(sub) != 1 || sub[0] != "status" {
+		return nil, fmt.Errorf("patch of %v", sub)
+	}
+	var meta struct{ Metadata struct{ UID types.UID } }
+	if err := json.Unmarshal(data, &meta); err != nil {
+		return nil, err
+	}
+	if meta.Metadata.UID != have.UID {
+		return nil, apierrors.NewConflict(podResource, name, fmt.Errorf("uid %q", meta.Metadata.UID))
+	}
+	before, err := json.Marshal(have)
+	if err != nil {
+		return nil, err
+	}
+	after, err := strategicpatch.StrategicMergePatch(before, data, corev1.Pod{})
+	if err != nil {
+		return nil, err
+	}
+	var p corev1.Pod
+	if err := json.Unmarshal(after, &p); err != nil {
+		return nil, err
+	}
+	f.api.mu.Lock()
+	defer f.api.mu.Unlock()
+	f.api.statuses = append(f.api.statuses, p.Status)
+	return f.api.putLocked(&p), nil
+}
+
+func (f fakePods) Delete(_ context.Context, name string, o metav1.DeleteOptions) error {
+	have, err := f.api.get(f.namespace, name)
+	if err != nil {
+		return err
+	}
+	if o.Preconditions != nil && o.Preconditions.UID != nil && *o.Preconditions.UID != have.UID {
+		return apierrors.NewConflict(podResource, name, fmt.Errorf("uid"))
+	}
+	f.api.mu.Lock()
+	defer f.api.mu.Unlock()
+	if o.GracePeriodSeconds != nil && *o.GracePeriodSeconds == 0 {
+		delete(f.api.pods, f.namespace+"/"+name)
+		return nil
+	}
+	now := metav1.Now()
+	have.DeletionTimestamp, have.DeletionGracePeriodSeconds = &now, o.GracePeriodSeconds
+	f.api.putLocked(have)
+	return nil
+}
+
+// Pod, Has and Synced make the API its own cache.
+func (a *fakeAPI) Pod(namespace, name string) (*corev1.Pod, error) { return a.get(namespace, name) }
+
+func (a *fakeAPI) Has(uid string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.pods {
+		if string(p.UID) == uid {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *fakeAPI) Synced() bool { return true }
+
+type apiLister struct{ *fakeAPI }
+
+// fakeCluster has no objects but tokens.
+type fakeCluster struct{}
+
+func (fakeCluster) Register(*corev1.Pod) {}
+func (fakeCluster) Unregister(types.UID) {}
+func (fakeCluster) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, name)
+}
+func (fakeCluster) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+}
+func (fakeCluster) Services(string) ([]*corev1.Service, error) { return nil, nil }
+func (fakeCluster) Token(context.Context, *corev1.Pod, string, time.Duration) (string, time.Time, error) {
+	return "token-text", time.Now().Add(time.Hour), nil
+}
+
+// fakeEvents collects reasons.
+type fakeEvents struct {
+	mu      sync.Mutex
+	reasons []string
+}
+
+func (e *fakeEvents) Event(o apiObject, kind, reason, message string) {
+	e.Eventf(o, kind, reason, "%s", message)
+}
+
+func (e *fakeEvents) Eventf(_ apiObject, _, reason, format string, args ...any) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reasons = append(e.reasons, reason+": "+fmt.Sprintf(format, args...))
+}
+
+func (e *fakeEvents) AnnotatedEventf(o apiObject, _ map[string]string, kind, reason, format string, args ...any) {
+	e.Eventf(o, kind, reason, format, args...)
+}
+
+type testLog struct{ t *testing.T }
+
+func (l testLog) Infof(f string, a ...any)  { l.t.Logf("info: "+f, a...) }
+func (l testLog) Warnf(f string, a ...any)  { l.t.Logf("warn: "+f, a...) }
+func (l testLog) Errorf(f string, a ...any) { l.t.Logf("error: "+f, a...) }
+
+// world is a host, an API server, and one agent after another.
+type world struct {
+	t      *testing.T
+	host   *fakeHost
+	api    *fakeAPI
+	events *fakeEvents
+	data   string
+	pool   *ipam.Pool
+
+	p    *Provider
+	kill context.CancelFunc
+	done chan struct{}
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t, host: newFakeHost(t), data: t.TempDir(), events: &fakeEvents{},
+		api: &fakeAPI{pods: map[string]*corev1.Pod{}},
+	}
+	w.startAgent()
+	t.Cleanup(w.killAgent)
+	return w
+}
+
+// startAgent runs a new agent on the host and the records that are there.
+func (w *world) startAgent() {
+	w.t.Helper()
+	store, err := ledger.Open(w.data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if w.pool, err = ipam.New(netip.MustParsePrefix("10.244.1.0/24")); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := session{w.host, ctx}
+	w.p, err = New(Config{
+		Node: testNode(), Ledger: store, Zones: s, Dial: s.dial, Storage: storageSession{s}, Images: s, Links: s,
+		Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: fakeCluster{},
+		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.kill, w.done = cancel, make(chan struct{})
+	p, done := w.p, w.done
+	go func() {
+		defer close(done)
+		p.Run(ctx)
+	}()
+}
+
+// killAgent ends the agent where it stands.
+func (w *world) killAgent() {
+	w.kill()
+	<-w.done
+}
+
+// create puts a pod into the API server and tells the provider, as
+// virtual-kubelet does.
+func (w *world) create(pod *corev1.Pod) *corev1.Pod {
+	w.t.Helper()
+	pod = w.api.put(pod)
+	if err := w.p.CreatePod(w.t.Context(), pod); err != nil {
+		w.t.Fatal(err)
+	}
+	return pod
+}
+
+// delete is kubectl delete, and what virtual-kubelet makes of it.
+func (w *world) delete(pod *corev1.Pod, graceSeconds int64) {
+	w.t.Helper()
+	err := w.api.Pods(pod.Namespace).Delete(w.t.Context(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: &graceSeconds})
+	if graceSeconds == 0 {
+		w.t.Fatal("a deletion without grace is not seen by the provider first")
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	going, err := w.api.get(pod.Namespace, pod.Name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.p.DeletePod(w.t.Context(), going); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// settle lets fake time pass.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// status is what the API server has.
+func (w *world) status() corev1.PodStatus {
+	w.t.Helper()
+	p, err := w.api.get("default", "web")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p.Status
+}
+
+// mustBeGone checks that nothing of any pod is left.
+func (w *world) mustBeGone() {
+	w.t.Helper()
+	if left := w.host.leftovers(); len(left) > 0 {
+		w.t.Errorf("left on the host: %v", left)
+	}
+	if len(w.pool.Owners()) > 0 {
+		w.t.Errorf("addresses still taken: %v", w.pool.Owners())
+	}
+	if _, err := w.api.get("default", "web"); !apierrors.IsNotFound(err) {
+		w.t.Errorf("the API server still has the pod: %v", err)
+	}
+	store, err := ledger.Open(w.data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if records, corrupt, _ := store.Load(); len(records)+len(corrupt) > 0 {
+		w.t.Errorf("records left: %v %v", records, corrupt)
+	}
+}
+
+func (w *world) mustRun() {
+	w.t.Helper()
+	s := w.status()
+	if s.Phase != corev1.PodRunning || len(s.ContainerStatuses) == 0 || !s.ContainerStatuses[0].Ready {
+		w.t.Fatalf("pod does not run: phase %s, %+v\nevents %v", s.Phase, s.ContainerStatuses, w.events.reasons)
+	}
+}
+
+type apiObject = runtime.Object
+
+// storageSession is the session's storage, whose Pods would clash with others.
+type storageSession struct{ session }

@@ -1,0 +1,174 @@
+package provider
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// CreatePod accepts a pod: it is recorded, its worker is woken, and everything
+// else happens later. A pod that this node cannot run is accepted too and
+// fails with a reason. There is no error: virtual-kubelet would give up after
+// twenty of them, and fail the pod at once if it never restarts.
+func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
+	uid := string(pod.UID)
+	p.mu.Lock()
+	known, unreadable := p.workers[uid], p.corrupt[uid]
+	p.mu.Unlock()
+	switch {
+	case known != nil:
+		return known.update(pod)
+	case unreadable:
+		p.c.Events.Eventf(pod, corev1.EventTypeWarning, "LedgerUnreadable",
+			"The node's record of this pod cannot be read; its zone, if it has one, is left alone until the pod is deleted")
+		return nil
+	}
+	p.supersede(pod)
+	w := newWorker(p, pod.DeepCopy(), p.accept(pod))
+	if err := w.record(); err != nil {
+		p.c.Log.Errorf("pod %s/%s waits until it can be recorded: %v", w.namespace, w.name, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.workers[uid]; ok {
+		return nil // the same call twice at once
+	}
+	p.workers[uid] = w
+	if p.start != nil {
+		p.start(w)
+	}
+	return nil
+}
+
+// accept is the first record of a pod: its containers, or why it is refused.
+func (p *Provider) accept(pod *corev1.Pod) ledger.State {
+	now := time.Now()
+	st := ledger.State{Version: ledger.Version, UID: string(pod.UID), Accepted: now}
+	if t := pod.Status.StartTime; t != nil && !t.IsZero() {
+		st.Accepted = t.Time // of an agent whose record was lost
+	}
+	for _, c := range translate.AllContainers(pod) {
+		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
+	}
+	if r := translate.Admit(pod, p.c.Node); r != nil {
+		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now}
+	}
+	return st
+}
+
+// supersede removes pods that had the name before: the API server gives a name
+// to one pod at a time, so theirs are gone from it.
+func (p *Provider) supersede(pod *corev1.Pod) {
+	for _, w := range p.all() {
+		if w.namespace == pod.Namespace && w.name == pod.Name && w.uid != string(pod.UID) {
+			w.requestDeletion(grace(w.object()))
+		}
+	}
+}
+
+// UpdatePod takes over a newer version of a pod.
+func (p *Provider) UpdatePod(ctx context.Context, pod *corev1.Pod) error {
+	if w := p.worker(string(pod.UID)); w != nil {
+		return w.update(pod)
+	}
+	return p.CreatePod(ctx, pod) // another pod has this name now
+}
+
+// DeletePod asks for the pod's end and returns; the object leaves the API
+// server when the zone is gone. A pod without deletion timestamp is one that
+// the caller could not find any more, which is checked with the API server
+// itself before anything is destroyed.
+func (p *Provider) DeletePod(ctx context.Context, pod *corev1.Pod) error {
+	w := p.worker(string(pod.UID))
+	if w == nil {
+		return errNoPod(pod.Namespace, pod.Name)
+	}
+	if pod.DeletionTimestamp == nil {
+		gone, err := p.vanished(ctx, pod)
+		if err != nil {
+			return fmt.Errorf("provider: pod %s/%s is kept, because the API server cannot say whether it is gone: %w", pod.Namespace, pod.Name, err)
+		}
+		if !gone {
+			return fmt.Errorf("provider: pod %s/%s is kept, because the API server still has it", pod.Namespace, pod.Name)
+		}
+	}
+	w.requestDeletion(deletionGrace(pod))
+	return nil
+}
+
+// vanished asks the API server itself whether a pod is gone.
+func (p *Provider) vanished(ctx context.Context, pod *corev1.Pod) (bool, error) {
+	live, err := p.c.Pods.Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, err
+	}
+	return live.UID != pod.UID, nil
+}
+
+func deletionGrace(pod *corev1.Pod) time.Duration {
+	if s := pod.DeletionGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return grace(pod)
+}
+
+// GetPod returns the pod of that name with its present status. A pod that is
+// being removed, or whose name belongs to another pod by now, is not found:
+// virtual-kubelet asks by name, and would take it for the new one.
+func (p *Provider) GetPod(_ context.Context, namespace, name string) (*corev1.Pod, error) {
+	w := p.named(namespace, name)
+	if w == nil || w.deleting() {
+		return nil, errNoPod(namespace, name)
+	}
+	if current, err := p.c.Lister.Pod(namespace, name); err == nil && string(current.UID) != w.uid {
+		return nil, errNoPod(namespace, name)
+	}
+	return w.withStatus(), nil
+}
+
+// GetPodStatus returns the present status of the pod of that name.
+func (p *Provider) GetPodStatus(_ context.Context, namespace, name string) (*corev1.PodStatus, error) {
+	w := p.named(namespace, name)
+	if w == nil {
+		return nil, errNoPod(namespace, name)
+	}
+	return &w.withStatus().Status, nil
+}
+
+// GetPods returns all pods that are not being removed.
+func (p *Provider) GetPods(context.Context) ([]*corev1.Pod, error) {
+	var pods []*corev1.Pod
+	for _, w := range p.all() {
+		if !w.deleting() {
+			pods = append(pods, w.withStatus())
+		}
+	}
+	return pods, nil
+}
+
+// Pods returns all pods that this node has anything of, for the kubelet API.
+func (p *Provider) Pods() []*corev1.Pod {
+	var pods []*corev1.Pod
+	for _, w := range p.all() {
+		pods = append(pods, w.withStatus())
+	}
+	return pods
+}
+
+// NotifyPods implements virtual-kubelet's PodNotifier. The function is not
+// used: statuses are written by the provider's own publisher, because the
+// library addresses pods by name, overwrites the conditions of others, and
+// stops after twenty failures. Having the method keeps the library from
+// polling.
+func (p *Provider) NotifyPods(context.Context, func(*corev1.Pod)) {}

@@ -1,0 +1,401 @@
+package provider
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// action is what a step does.
+type action string
+
+// The actions, in the order of a pod's life. Each can be repeated.
+const (
+	actWait        action = "wait"        // nothing to do before step.until, or before something changes
+	actDone        action = "done"        // nothing is left, not even the record
+	actPull        action = "pull"        // bring one container's image to the host
+	actAddress     action = "address"     // decide on address and slot, durably
+	actStorage     action = "storage"     // make the datasets
+	actLink        action = "link"        // make the VNIC
+	actFiles       action = "files"       // write the zone's root, spec and volumes
+	actConfigure   action = "configure"   // zonecfg
+	actInstall     action = "install"     // mark installed
+	actBoot        action = "boot"        // zoneadm boot
+	actStart       action = "start"       // start the decided attempt of one container
+	actRestart     action = "restart"     // decide on one container's next attempt
+	actRefresh     action = "refresh"     // write the volumes again
+	actLost        action = "lost"        // take in that the zone's last boot is over
+	actEnd         action = "end"         // the pod's life is over
+	actSignal      action = "signal"      // ask every container to stop
+	actKill        action = "kill"        // do not ask any more
+	actHalt        action = "halt"        // zoneadm halt
+	actUninstall   action = "uninstall"   // mark configured
+	actUnconfigure action = "unconfigure" // delete the configuration
+	actUnlink      action = "unlink"      // remove the VNIC
+	actErase       action = "erase"       // destroy the datasets
+	actRelease     action = "release"     // give address and slot back
+	actReport      action = "report"      // last status, then the object leaves the API server
+	actForget      action = "forget"      // remove the record
+)
+
+// step is one action, on one container where the action is about one.
+type step struct {
+	act       action
+	container string
+	until     time.Time // of actWait; zero means until woken
+}
+
+// wish is what a pod's zone is to become.
+type wish int
+
+const (
+	wishRun  wish = iota // running, with its containers
+	wishStop             // not running, but kept for its logs and its status
+	wishGone             // nothing left
+)
+
+// prepared tells which preparations this agent made for the coming boot. It
+// is memory, not record: a new agent makes them again, which costs little
+// because every one of them can be repeated.
+type prepared struct {
+	address, storage, link, files, configured bool
+}
+
+// removed is the same for the preparations' undoing.
+type removed struct {
+	link, data, address, object bool
+}
+
+// view is all that a decision is made from.
+type view struct {
+	now  time.Time
+	wish wish
+	pod  *corev1.Pod
+	st   *ledger.State
+	zone zones.State
+
+	// live is podinit's newest state, nil if none was seen in this boot.
+	live *podinit.State
+
+	have prepared
+	gone removed
+
+	// autostart are the attempts that podinit starts by itself.
+	autostart map[string]int
+
+	signalled bool
+	killedAt  time.Time // zero if not killed
+	refreshAt time.Time // zero if nothing is to be refreshed
+
+	// notBefore holds steps back that failed.
+	notBefore map[step]time.Time
+}
+
+// killWait is how long killed containers may take to be reaped before the zone
+// is halted under them, which loses their exit codes.
+const killWait = 2 * time.Second
+
+// next returns the one step that brings the host nearer to the wish. It is
+// pure: all input and output is in perform.
+func next(v view) step {
+	switch v.wish {
+	case wishRun:
+		return v.run()
+	case wishStop:
+		return v.stop()
+	default:
+		return v.remove()
+	}
+}
+
+// try is act unless it failed too recently, and then a wait.
+func (v view) try(act action, container string) step {
+	s := step{act: act, container: container}
+	if t, ok := v.notBefore[s]; ok && t.After(v.now) {
+		return step{act: actWait, until: t}
+	}
+	return s
+}
+
+func wait(until time.Time) step { return step{act: actWait, until: until} }
+
+// sooner returns the step that does something, or else the shorter wait.
+func sooner(a, b step) step {
+	if a.act != actWait {
+		return a
+	}
+	if b.act != actWait || a.until.IsZero() || (!b.until.IsZero() && b.until.Before(a.until)) {
+		return b
+	}
+	return a
+}
+
+// booted reports whether the record knows of a boot that has not been taken in
+// as over.
+func (v view) booted() bool { return v.st.Boot != "" && v.st.Boot != ledger.BootPending }
+
+func (v view) run() step {
+	if end := v.deadline(); end.act != actWait {
+		return end
+	}
+	switch v.zone {
+	case zones.Running:
+		return sooner(v.follow(), v.deadline())
+	case zones.Ready:
+		return v.try(actBoot, "")
+	case zones.ShuttingDown, zones.Down, zones.Mounted:
+		return v.try(actHalt, "")
+	case zones.Incomplete:
+		return v.try(actUninstall, "")
+	}
+	if v.booted() {
+		return v.try(actLost, "")
+	}
+	if s := v.beforeBoot(); s.act != actBoot {
+		return sooner(s, v.deadline())
+	}
+	return v.prepare()
+}
+
+// deadline ends a pod that is active for longer than it allows itself.
+func (v view) deadline() step {
+	limit := v.pod.Spec.ActiveDeadlineSeconds
+	if limit == nil {
+		return wait(time.Time{})
+	}
+	at := v.st.Accepted.Add(time.Duration(*limit) * time.Second)
+	if v.now.Before(at) {
+		return wait(at)
+	}
+	return v.try(actEnd, "")
+}
+
+// beforeBoot decides on attempts while no zone runs. It returns actBoot when
+// at least one container is due.
+func (v view) beforeBoot() step {
+	if v.over() {
+		return v.try(actEnd, "")
+	}
+	due, out := false, wait(time.Time{})
+	for _, c := range translate.AllContainers(v.pod) {
+		r := v.st.Container(c.Name)
+		if r == nil || r.Phase != podinit.Exited {
+			due = true
+			continue
+		}
+		if !translate.Restarts(v.pod, c.Name, exitCode(r)) {
+			continue
+		}
+		if r.NotBefore.After(v.now) {
+			out = sooner(out, wait(r.NotBefore))
+			continue
+		}
+		return v.try(actRestart, c.Name)
+	}
+	if due {
+		return step{act: actBoot}
+	}
+	return out
+}
+
+// prepare brings a zone that is not active to its boot.
+func (v view) prepare() step {
+	for _, c := range translate.AllContainers(v.pod) {
+		if r := v.st.Container(c.Name); r == nil || r.Image == nil {
+			return v.try(actPull, c.Name)
+		}
+	}
+	switch {
+	case !v.have.address:
+		return v.try(actAddress, "")
+	case !v.have.storage:
+		return v.try(actStorage, "")
+	case !v.have.link:
+		return v.try(actLink, "")
+	case !v.have.files:
+		return v.try(actFiles, "")
+	}
+	switch v.zone {
+	case zones.Installed:
+		return v.try(actBoot, "")
+	case zones.Configured:
+		if !v.have.configured {
+			// Of an agent that was stopped in the middle: what it holds is not
+			// known, and making it again is cheaper than finding out.
+			return v.try(actUnconfigure, "")
+		}
+		return v.try(actInstall, "")
+	default:
+		return v.try(actConfigure, "")
+	}
+}
+
+// follow keeps the containers of a running zone going.
+func (v view) follow() step {
+	if v.live == nil {
+		return wait(time.Time{}) // the watcher wakes us
+	}
+	if v.booted() && v.live.Boot != v.st.Boot {
+		// The zone was rebooted by somebody else: podinit has started the old
+		// attempts again, which nobody counted.
+		return v.try(actHalt, "")
+	}
+	if v.over() {
+		return v.try(actEnd, "")
+	}
+	out := wait(time.Time{})
+	if !v.refreshAt.IsZero() {
+		if out = wait(v.refreshAt); !v.refreshAt.After(v.now) {
+			out = v.try(actRefresh, "")
+		}
+	}
+	for i := range v.pod.Spec.InitContainers {
+		name := v.pod.Spec.InitContainers[i].Name
+		if r := v.st.Container(name); r != nil && !(r.Phase == podinit.Exited && exitCode(r) == 0) {
+			return sooner(v.drive(r), out)
+		}
+	}
+	for i := range v.pod.Spec.Containers {
+		if r := v.st.Container(v.pod.Spec.Containers[i].Name); r != nil {
+			out = sooner(v.drive(r), out)
+		}
+	}
+	return out
+}
+
+// drive returns what one container of a running zone needs.
+func (v view) drive(r *ledger.Container) step {
+	switch r.Phase {
+	case podinit.Running:
+		return wait(time.Time{})
+	case podinit.Exited:
+		if !translate.Restarts(v.pod, r.Name, exitCode(r)) {
+			return wait(time.Time{})
+		}
+		if r.NotBefore.After(v.now) {
+			return wait(r.NotBefore)
+		}
+		return v.try(actRestart, r.Name)
+	}
+	if attempt, ok := v.autostart[r.Name]; ok && attempt == r.Attempt {
+		return wait(time.Time{})
+	}
+	if r.NotBefore.After(v.now) {
+		return wait(r.NotBefore)
+	}
+	return v.try(actStart, r.Name)
+}
+
+// over reports whether no container will ever run again.
+func (v view) over() bool {
+	for _, c := range v.pod.Spec.InitContainers {
+		r := v.st.Container(c.Name)
+		if r == nil || r.Phase != podinit.Exited {
+			return false
+		}
+		if exitCode(r) != 0 {
+			return !translate.Restarts(v.pod, c.Name, exitCode(r))
+		}
+	}
+	for _, c := range v.pod.Spec.Containers {
+		r := v.st.Container(c.Name)
+		if r == nil || r.Phase != podinit.Exited || translate.Restarts(v.pod, c.Name, exitCode(r)) {
+			return false
+		}
+	}
+	return true
+}
+
+func exitCode(r *ledger.Container) int {
+	if r.Exit == nil {
+		return 0
+	}
+	return r.Exit.Code
+}
+
+// stop takes the zone down and leaves everything else.
+func (v view) stop() step {
+	switch v.zone {
+	case zones.Running:
+		return v.terminate(v.st.End.At.Add(grace(v.pod)))
+	case zones.Ready, zones.ShuttingDown, zones.Down, zones.Mounted:
+		return v.try(actHalt, "")
+	}
+	if v.booted() {
+		return v.try(actLost, "")
+	}
+	return wait(time.Time{})
+}
+
+// grace is the time that a pod's containers get when nobody says otherwise.
+func grace(pod *corev1.Pod) time.Duration {
+	if s := pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		return time.Duration(*s) * time.Second
+	}
+	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+}
+
+// terminate ends the containers of a running zone and then the zone: first by
+// their stop signals, from the deadline on by force.
+func (v view) terminate(deadline time.Time) step {
+	running := v.live == nil // not heard of yet: they may well run
+	if v.live != nil {
+		for _, c := range v.live.Containers {
+			running = running || c.Phase == podinit.Running
+		}
+	}
+	switch {
+	case !running:
+		return v.try(actHalt, "")
+	case v.now.Before(deadline):
+		if v.signalled || v.live == nil {
+			return wait(deadline)
+		}
+		return sooner(v.try(actSignal, ""), wait(deadline))
+	case v.live != nil && v.killedAt.IsZero():
+		if s := v.try(actKill, ""); s.act != actWait {
+			return s
+		}
+		return v.try(actHalt, "") // podinit does not listen: the kernel will
+	case v.live != nil && v.now.Before(v.killedAt.Add(killWait)):
+		return wait(v.killedAt.Add(killWait))
+	}
+	return v.try(actHalt, "")
+}
+
+// remove undoes everything, backwards, and stops at the first thing that is
+// not undone yet. The address is given back only after the zone's
+// configuration, which carries it, is gone.
+func (v view) remove() step {
+	switch v.zone {
+	case zones.Running:
+		return v.terminate(v.st.Deletion.Deadline())
+	case zones.Ready, zones.ShuttingDown, zones.Down, zones.Mounted:
+		return v.try(actHalt, "")
+	}
+	if v.booted() {
+		return v.try(actLost, "") // the exit codes are in the datasets
+	}
+	switch v.zone {
+	case zones.Installed, zones.Incomplete:
+		return v.try(actUninstall, "")
+	case zones.Configured:
+		return v.try(actUnconfigure, "")
+	}
+	switch {
+	case !v.gone.link:
+		return v.try(actUnlink, "")
+	case !v.gone.data:
+		return v.try(actErase, "")
+	case !v.gone.address:
+		return v.try(actRelease, "")
+	case !v.gone.object:
+		return v.try(actReport, "")
+	}
+	return v.try(actForget, "")
+}

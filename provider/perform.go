@@ -1,0 +1,355 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/storage/oci"
+	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// perform does one step. Doing what is done already succeeds.
+func (w *worker) perform(ctx context.Context, s step) error {
+	switch s.act {
+	case actPull:
+		return w.pull(ctx, s.container)
+	case actAddress:
+		return w.assignAddress()
+	case actStorage:
+		return w.makeStorage(ctx)
+	case actLink:
+		return w.makeLink(ctx)
+	case actFiles:
+		return w.writeFiles(ctx)
+	case actConfigure, actInstall, actBoot:
+		return w.bringUp(ctx, s.act)
+	case actStart:
+		return w.start(ctx, s.container)
+	case actRestart:
+		return w.restart(s.container)
+	case actRefresh:
+		return w.refreshVolumes(ctx)
+	case actLost:
+		return w.takeInLoss()
+	case actEnd:
+		return w.end()
+	case actSignal, actKill:
+		return w.stopContainers(ctx, s.act)
+	case actHalt, actUninstall, actUnconfigure:
+		return w.bringDown(ctx, s.act)
+	case actUnlink, actErase, actRelease, actReport, actForget:
+		return w.clear(ctx, s.act)
+	}
+	return fmt.Errorf("provider: no way to perform %q", s.act)
+}
+
+// input is what translations are made from.
+func (w *worker) input(ctx context.Context) (translate.Input, error) {
+	w.mu.Lock()
+	pod, st := w.pod, w.st.Clone()
+	w.mu.Unlock()
+	brand, err := translate.Brand(pod, w.p.c.Node)
+	if err != nil {
+		return translate.Input{}, err
+	}
+	in := translate.Input{
+		Pod: pod, Node: w.p.c.Node, Brand: brand, Slot: st.Slot,
+		Images:  map[string]*ledger.Image{},
+		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster,
+	}
+	for i := range st.Containers {
+		in.Images[st.Containers[i].Name] = st.Containers[i].Image
+	}
+	for _, a := range st.Addresses {
+		if pool := w.p.poolOf(a); pool != nil {
+			in.Addresses = append(in.Addresses, netip.PrefixFrom(a, pool.Prefix().Bits()))
+			in.Gateways = append(in.Gateways, pool.Gateway().Addr())
+		}
+	}
+	return in, nil
+}
+
+// reader is the cluster's for the length of one step.
+type reader struct {
+	ctx     context.Context //nolint:containedctx // lives no longer than the step
+	cluster Cluster
+}
+
+func (o reader) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
+	return o.cluster.ConfigMap(o.ctx, namespace, name)
+}
+
+func (o reader) Secret(namespace, name string) (*corev1.Secret, error) {
+	return o.cluster.Secret(o.ctx, namespace, name)
+}
+
+// assignAddress decides on slot and addresses. They are on disk before the
+// host hears of them.
+func (w *worker) assignAddress() error {
+	slot, err := w.p.c.Slots.Allocate(w.uid)
+	if err != nil {
+		return fmt.Errorf("slot: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, pool := range w.p.c.Addresses {
+		a, err := pool.Allocate(w.uid)
+		if err != nil {
+			return fmt.Errorf("address: %w", err)
+		}
+		addrs = append(addrs, a)
+	}
+	if err := w.change(func(st *ledger.State) { st.Slot, st.Addresses = slot, addrs }); err != nil {
+		return err
+	}
+	w.have.address = true
+	return nil
+}
+
+// makeStorage makes the pod's datasets.
+func (w *worker) makeStorage(ctx context.Context) error {
+	pod := w.object()
+	dir, err := w.p.c.Storage.EnsurePod(ctx, w.uid, translate.EphemeralLimit(pod))
+	if err != nil {
+		return err
+	}
+	d := translate.Datasets{ZonePath: dir, Containers: map[string]string{}, Volumes: map[string]string{}}
+	w.mu.Lock()
+	st := w.st.Clone()
+	w.mu.Unlock()
+	for _, c := range st.Containers {
+		name, err := w.p.c.Storage.EnsureContainer(ctx, w.uid, c.Name, c.Image.Dataset)
+		if err != nil {
+			return &fault{c.Name, translate.ReasonCreateError, err}
+		}
+		d.Containers[c.Name] = name
+		// What an earlier boot may have written is taken back.
+		if c.Attempt > 0 || st.Boot == ledger.BootPending {
+			if err := w.p.c.Storage.ResetContainer(ctx, w.uid, c.Name); err != nil {
+				return &fault{c.Name, translate.ReasonCreateError, err}
+			}
+		}
+	}
+	for _, v := range pod.Spec.Volumes {
+		if v.EmptyDir == nil {
+			continue
+		}
+		name, err := w.p.c.Storage.EnsureVolume(ctx, w.uid, v.Name, translate.SizeLimit(v))
+		if err != nil {
+			return fmt.Errorf("volume %q: %w", v.Name, err)
+		}
+		d.Volumes[v.Name] = name
+	}
+	w.datasets, w.have.storage = d, true
+	return nil
+}
+
+func (w *worker) slot() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.st.Slot
+}
+
+func (w *worker) makeLink(ctx context.Context) error {
+	if err := w.p.c.Links.EnsureVNIC(ctx, translate.LinkName(w.slot())); err != nil {
+		return err
+	}
+	w.have.link = true
+	return nil
+}
+
+// bringUp performs the steps of zonecfg and zoneadm towards a running zone.
+func (w *worker) bringUp(ctx context.Context, a action) error {
+	switch a {
+	case actConfigure:
+		in, err := w.input(ctx)
+		if err != nil {
+			return err
+		}
+		if err := w.p.c.Zones.Configure(ctx, translate.Zone(in, w.datasets)); err != nil {
+			return err
+		}
+		w.have.configured = true
+		w.p.survey.learn(w.zone, zones.Configured)
+	case actInstall:
+		if err := w.p.c.Zones.MarkInstalled(ctx, w.zone); err != nil {
+			return err
+		}
+		w.p.survey.learn(w.zone, zones.Installed)
+	case actBoot:
+		if err := w.change(func(st *ledger.State) { st.Boot = ledger.BootPending }); err != nil {
+			return err
+		}
+		if err := w.p.c.Zones.Boot(ctx, w.zone); err != nil {
+			return err
+		}
+		w.have = prepared{} // the next boot is prepared anew
+		// The zone's number in the kernel, which the channel checks.
+		return w.p.survey.refresh(ctx)
+	}
+	return nil
+}
+
+// start starts the decided attempt of a container on a fresh root.
+func (w *worker) start(ctx context.Context, name string) error {
+	in, err := w.input(ctx)
+	if err != nil {
+		return err
+	}
+	pod := in.Pod
+	var c *corev1.Container
+	for _, have := range translate.AllContainers(pod) {
+		if have.Name == name {
+			c = have
+		}
+	}
+	pc, err := translate.Container(in, c)
+	if err != nil {
+		return configFault(name, err)
+	}
+	w.mu.Lock()
+	pc.Attempt = w.st.Container(name).Attempt
+	w.mu.Unlock()
+	if pc.Attempt > 0 {
+		if err := w.p.c.Storage.ResetContainer(ctx, w.uid, name); err != nil {
+			return &fault{name, translate.ReasonCreateError, err}
+		}
+	}
+	if err := w.channel().Start(ctx, pc); err != nil {
+		return &fault{name, translate.ReasonCreateError, err}
+	}
+	return nil
+}
+
+func configFault(container string, err error) error {
+	var ce *translate.ConfigError
+	if !errors.As(err, &ce) {
+		return err
+	}
+	reason := translate.ReasonConfigError
+	if errors.Is(err, translate.ErrNoCommand) {
+		reason = translate.ReasonCreateError
+	}
+	if container == "" {
+		container = ce.Container
+	}
+	return &fault{container, reason, err}
+}
+
+// channel reaches the podinit of the zone as it runs now.
+func (w *worker) channel() Podinit { return w.p.c.Dial(w.p.survey.zone(w.zone)) }
+
+// restart decides on a container's next attempt.
+func (w *worker) restart(name string) error {
+	return w.change(func(st *ledger.State) {
+		if r := st.Container(name); r != nil && r.Phase == podinit.Exited {
+			again(r)
+		}
+	})
+}
+
+// end decides that the pod's life is over, and how it ended.
+func (w *worker) end() error {
+	now := time.Now()
+	pod := w.object()
+	return w.change(func(st *ledger.State) {
+		if st.End != nil {
+			return
+		}
+		limit := pod.Spec.ActiveDeadlineSeconds
+		if limit != nil && !now.Before(st.Accepted.Add(time.Duration(*limit)*time.Second)) {
+			st.End = &ledger.End{
+				Phase: corev1.PodFailed, Reason: translate.ReasonDeadline,
+				Message: "Pod was active on the node longer than the specified deadline", At: now,
+			}
+			return
+		}
+		e := outcome(st, pod, now)
+		st.End = &e
+	})
+}
+
+// outcome judges a pod that has run: by its own containers, or by the init
+// container that failed it.
+func outcome(st *ledger.State, pod *corev1.Pod, now time.Time) ledger.End {
+	end := ledger.End{Phase: corev1.PodSucceeded, At: now}
+	for _, c := range translate.AllContainers(pod) {
+		if r := st.Container(c.Name); r != nil && exitCode(r) != 0 {
+			end.Phase = corev1.PodFailed
+		}
+	}
+	return end
+}
+
+// pull brings one container's image here. What it resolves to is the pod's
+// for its whole life.
+func (w *worker) pull(ctx context.Context, name string) error {
+	in, err := w.input(ctx)
+	if err != nil {
+		return err
+	}
+	var c *corev1.Container
+	for _, have := range translate.AllContainers(in.Pod) {
+		if have.Name == name {
+			c = have
+		}
+	}
+	keys, err := w.p.keychain(ctx, in.Pod)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	pulling := false
+	image, err := w.p.c.Images.Ensure(ctx, oci.Request{
+		Ref: c.Image, OS: translate.ImageOS(in.Brand), Policy: pullPolicy(c.ImagePullPolicy), Keychain: keys,
+		Progress: func(int64, int64) {
+			if !pulling {
+				pulling = true
+				w.event(c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
+			}
+		},
+	})
+	if err != nil {
+		return &fault{name, pullReason(err), err}
+	}
+	if pulling {
+		w.event(c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.",
+			c.Image, time.Since(began).Round(time.Millisecond), image.Size)
+	} else {
+		w.event(c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
+	}
+	return w.change(func(st *ledger.State) {
+		st.Container(name).Image = &ledger.Image{
+			Ref: image.Ref, ID: image.ID, Digest: image.Digest, Dataset: image.Dataset, OS: image.OS,
+			Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env,
+			User: image.Config.User, WorkingDir: image.Config.WorkingDir, StopSignal: image.Config.StopSignal,
+		}
+	})
+}
+
+func pullPolicy(p corev1.PullPolicy) oci.Policy {
+	switch p {
+	case corev1.PullAlways:
+		return oci.Always
+	case corev1.PullNever:
+		return oci.Never
+	}
+	return oci.IfNotPresent
+}
+
+func pullReason(err error) string {
+	switch {
+	case errors.Is(err, oci.ErrInvalidName):
+		return translate.ReasonInvalidImageName
+	case errors.Is(err, oci.ErrNeverPull):
+		return translate.ReasonErrImageNeverPull
+	}
+	return translate.ReasonErrImagePull
+}

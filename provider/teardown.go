@@ -1,0 +1,190 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// askTime bounds a request to podinit to stop a container.
+const askTime = 5 * time.Second
+
+// stopContainers signals or kills every container that runs, all at once: the
+// grace period is the pod's, not each container's in turn.
+func (w *worker) stopContainers(ctx context.Context, a action) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	w.mu.Lock()
+	live, pod := w.live, w.pod
+	w.mu.Unlock()
+	if live == nil {
+		return errors.New("podinit was not heard of")
+	}
+	channel := w.channel()
+	var group sync.WaitGroup
+	errs := make([]error, len(live.Containers))
+	for i, c := range live.Containers {
+		if c.Phase != podinit.Running {
+			continue
+		}
+		group.Go(func() {
+			if a == actKill {
+				errs[i] = channel.Kill(ctx, c.Name)
+				return
+			}
+			errs[i] = channel.Signal(ctx, c.Name, w.stopSignal(pod, c.Name))
+		})
+		if a == actSignal {
+			w.event(container(pod, c.Name), corev1.EventTypeNormal, "Killing", "Stopping container %s", c.Name)
+		}
+	}
+	group.Wait()
+	if a == actKill {
+		w.killedAt = time.Now()
+		return nil // a halt follows in any case
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	w.signalled = true
+	return nil
+}
+
+func container(pod *corev1.Pod, name string) *corev1.Container {
+	for _, c := range translate.AllContainers(pod) {
+		if c.Name == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// stopSignal is what the pod or the image wants a container to be stopped by.
+func (w *worker) stopSignal(pod *corev1.Pod, name string) string {
+	if c := container(pod, name); c != nil && c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
+		return string(*c.Lifecycle.StopSignal)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.st.Container(name); r != nil && r.Image != nil && r.Image.StopSignal != "" {
+		if _, err := podinit.ParseSignal(r.Image.StopSignal); err == nil {
+			return r.Image.StopSignal
+		}
+	}
+	return "SIGTERM"
+}
+
+// bringDown performs the steps of zoneadm and zonecfg towards no zone.
+func (w *worker) bringDown(ctx context.Context, a action) error {
+	switch a {
+	case actHalt:
+		if err := w.p.c.Zones.Halt(ctx, w.zone); err != nil {
+			return err
+		}
+		w.signalled, w.killedAt = false, time.Time{}
+		w.p.survey.learn(w.zone, zones.Installed)
+		// A halt that found nothing to halt does not say what there is.
+		return w.p.survey.refresh(ctx)
+	case actUninstall:
+		if err := w.p.c.Zones.MarkConfigured(ctx, w.zone); err != nil && !errors.Is(err, zones.ErrNotFound) {
+			return err
+		}
+		w.have.configured = false
+		w.p.survey.learn(w.zone, zones.Configured)
+	case actUnconfigure:
+		if err := w.p.c.Zones.Delete(ctx, w.zone); err != nil {
+			return err
+		}
+		w.p.survey.learn(w.zone, zones.Absent)
+	}
+	return nil
+}
+
+// takeInLoss records how a boot ended: by what podinit left behind, and by
+// what was seen of it before.
+func (w *worker) takeInLoss() error {
+	var final *podinit.State
+	dir := filepath.Join(w.p.c.Storage.PodDir(w.uid), translate.RunDir)
+	s, err := podinit.ReadState(dir)
+	switch {
+	case err == nil && s.PodUID == w.uid:
+		final = &s
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		w.p.c.Log.Warnf("pod %s/%s: %v", w.namespace, w.name, err)
+	}
+	pod, now := w.object(), time.Now()
+	unplanned := false
+	err = w.change(func(st *ledger.State) {
+		unplanned = st.Deletion == nil && st.End == nil
+		before := st.Clone()
+		lost(st, final, pod, now)
+		w.announce(pod, before, *st)
+	})
+	if err == nil {
+		w.have, w.autostart = prepared{}, nil
+	}
+	if err == nil && unplanned {
+		w.event(nil, corev1.EventTypeNormal, "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
+	}
+	return err
+}
+
+// clear performs the steps after the zone's configuration is gone.
+func (w *worker) clear(ctx context.Context, a action) error {
+	switch a {
+	case actUnlink:
+		if slot := w.slot(); slot > 0 {
+			if err := w.p.c.Links.RemoveVNIC(ctx, translate.LinkName(slot)); err != nil {
+				return err
+			}
+		}
+		w.gone.link = true
+	case actErase:
+		w.unlinkLogs()
+		if err := w.p.c.Storage.RemovePod(ctx, w.uid); err != nil {
+			return err
+		}
+		w.gone.data = true
+	case actRelease:
+		if err := w.releaseAddresses(); err != nil {
+			return err
+		}
+		w.gone.address = true
+	case actReport:
+		if err := w.p.status.farewell(ctx, w); err != nil {
+			return err
+		}
+		w.gone.object = true
+	case actForget:
+		if err := w.erase(); err != nil {
+			return err
+		}
+		w.p.forget(w)
+		w.ended = true
+	}
+	return nil
+}
+
+// releaseAddresses gives back what the pod held. The record lets go first: an
+// address in two records could not be claimed by the next agent.
+func (w *worker) releaseAddresses() error {
+	err := w.change(func(st *ledger.State) { st.Slot, st.Addresses = 0, nil })
+	if err != nil {
+		return err
+	}
+	for _, pool := range w.p.c.Addresses {
+		pool.Release(w.uid)
+	}
+	w.p.c.Slots.Release(w.uid)
+	return nil
+}

@@ -1,0 +1,202 @@
+package translate
+
+import (
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Refusal is why a pod cannot run on this node, ever. It becomes the pod's
+// terminal status.
+type Refusal struct {
+	Reason  string
+	Message string
+}
+
+// The reasons of refusals.
+const (
+	ReasonUnsupported = "UnsupportedByNode"
+	ReasonPodOS       = "PodOSNotSupported" // the kubelet's word
+	ReasonBrand       = "ZoneBrandNotAvailable"
+)
+
+// maxMessage keeps a refusal's message readable.
+const maxMessage = 2048
+
+// Admit returns why pod cannot run on node, or nil. It names everything that
+// the pod asks for and would not get: a field that changes what the pod is
+// allowed or promised is never ignored.
+func Admit(pod *corev1.Pod, node Node) *Refusal {
+	if os := pod.Spec.OS; os != nil && os.Name != corev1.Linux {
+		return &Refusal{ReasonPodOS, fmt.Sprintf("Failed to admit pod: its OS is %q", os.Name)}
+	}
+	if _, err := Brand(pod, node); err != nil {
+		return &Refusal{ReasonBrand, "Failed to admit pod: " + err.Error()}
+	}
+	var a admission
+	a.pod(pod, node)
+	a.podSecurity(pod.Spec.SecurityContext)
+	for _, v := range pod.Spec.Volumes {
+		a.volume(v)
+	}
+	for i := range pod.Spec.InitContainers {
+		c := &pod.Spec.InitContainers[i]
+		a.when(c.RestartPolicy != nil, "initContainers[%s].restartPolicy (sidecar containers)", c.Name)
+		a.container("initContainers", c)
+	}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		a.when(c.RestartPolicy != nil, "containers[%s].restartPolicy", c.Name)
+		a.container("containers", c)
+	}
+	if len(a.faults) == 0 {
+		return nil
+	}
+	msg := "Pod uses what this node cannot do: " + strings.Join(a.faults, "; ")
+	if len(msg) > maxMessage {
+		msg = msg[:maxMessage]
+	}
+	return &Refusal{ReasonUnsupported, msg}
+}
+
+// admission collects faults. prefix is where in the manifest it looks.
+type admission struct {
+	prefix string
+	faults []string
+}
+
+func (a *admission) when(fault bool, format string, args ...any) {
+	if fault {
+		a.faults = append(a.faults, a.prefix+fmt.Sprintf(format, args...))
+	}
+}
+
+func (a *admission) pod(pod *corev1.Pod, node Node) {
+	s := &pod.Spec
+	a.when(s.HostNetwork, "hostNetwork")
+	a.when(s.HostPID, "hostPID")
+	a.when(s.HostIPC, "hostIPC")
+	a.when(s.HostUsers != nil && !*s.HostUsers, "hostUsers: false")
+	a.when(len(s.ResourceClaims) > 0, "resourceClaims")
+	a.when(s.Resources != nil && (len(s.Resources.Limits) > 0 || len(s.Resources.Requests) > 0), "pod-level resources")
+	if isTrue(s.SetHostnameAsFQDN) {
+		a.when(len(FQDN(pod, node)) > 63, "setHostnameAsFQDN with a name longer than 63 characters")
+	}
+}
+
+func (a *admission) podSecurity(s *corev1.PodSecurityContext) {
+	if s == nil {
+		return
+	}
+	a.when(len(s.Sysctls) > 0, "securityContext.sysctls")
+	a.when(s.WindowsOptions != nil, "securityContext.windowsOptions")
+	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
+	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")
+	a.when(s.SupplementalGroupsPolicy != nil && *s.SupplementalGroupsPolicy != corev1.SupplementalGroupsPolicyMerge,
+		"securityContext.supplementalGroupsPolicy: Strict")
+}
+
+func localSeccomp(p *corev1.SeccompProfile) bool {
+	return p != nil && p.Type == corev1.SeccompProfileTypeLocalhost
+}
+
+func localAppArmor(p *corev1.AppArmorProfile) bool {
+	return p != nil && p.Type == corev1.AppArmorProfileTypeLocalhost
+}
+
+func (a *admission) volume(v corev1.Volume) {
+	if e := v.EmptyDir; e != nil {
+		a.when(e.Medium != corev1.StorageMediumDefault, "volume %q: emptyDir with medium %s", v.Name, e.Medium)
+		return
+	}
+	if v.Projected != nil {
+		for i, s := range v.Projected.Sources {
+			a.when(s.ServiceAccountToken == nil && s.ConfigMap == nil && s.Secret == nil && s.DownwardAPI == nil,
+				"volume %q: projected source %d", v.Name, i)
+		}
+		return
+	}
+	a.when(!HostWritten(v), "volume %q: type %s", v.Name, volumeType(v))
+}
+
+// volumeType names what a volume is, as its field in a manifest.
+func volumeType(v corev1.Volume) string {
+	switch {
+	case v.HostPath != nil:
+		return "hostPath"
+	case v.PersistentVolumeClaim != nil:
+		return "persistentVolumeClaim"
+	case v.Ephemeral != nil:
+		return "ephemeral"
+	case v.CSI != nil:
+		return "csi"
+	case v.NFS != nil:
+		return "nfs"
+	case v.Image != nil:
+		return "image"
+	case v.GitRepo != nil:
+		return "gitRepo"
+	case v.ISCSI != nil:
+		return "iscsi"
+	}
+	return "unknown to this node"
+}
+
+func (a *admission) container(list string, c *corev1.Container) {
+	a.prefix = fmt.Sprintf("%s[%s].", list, c.Name)
+	defer func() { a.prefix = "" }()
+	for _, p := range c.Ports {
+		a.when(p.HostPort != 0, "ports: hostPort %d", p.HostPort)
+	}
+	a.when(len(c.VolumeDevices) > 0, "volumeDevices")
+	a.when(len(c.Resources.Claims) > 0, "resources.claims")
+	a.when(len(c.RestartPolicyRules) > 0, "restartPolicyRules")
+	a.when(c.LivenessProbe != nil, "livenessProbe")
+	a.when(c.ReadinessProbe != nil, "readinessProbe")
+	a.when(c.StartupProbe != nil, "startupProbe")
+	a.when(c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError, "terminationMessagePolicy: FallbackToLogsOnError")
+	if l := c.Lifecycle; l != nil {
+		a.when(l.PostStart != nil, "lifecycle.postStart")
+		a.when(l.PreStop != nil, "lifecycle.preStop")
+	}
+	for _, e := range c.Env {
+		a.when(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, "env[%s].valueFrom.fileKeyRef", e.Name)
+	}
+	for _, m := range c.VolumeMounts {
+		a.when(m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone,
+			"volumeMounts[%s].mountPropagation: %s", m.MountPath, deref(m.MountPropagation))
+		a.when(m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled,
+			"volumeMounts[%s].recursiveReadOnly: Enabled", m.MountPath)
+	}
+	for name := range c.Resources.Limits {
+		a.when(!knownResource(name), "resources: %s", name)
+	}
+	a.containerSecurity(c.SecurityContext)
+}
+
+func (a *admission) containerSecurity(s *corev1.SecurityContext) {
+	if s == nil {
+		return
+	}
+	a.when(isTrue(s.Privileged), "securityContext.privileged")
+	a.when(s.WindowsOptions != nil, "securityContext.windowsOptions")
+	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
+	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")
+	a.when(s.ProcMount != nil && *s.ProcMount != corev1.DefaultProcMount, "securityContext.procMount")
+}
+
+func knownResource(name corev1.ResourceName) bool {
+	switch name {
+	case corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		return true
+	}
+	return false
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}

@@ -1,0 +1,130 @@
+package translate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// ownConditions are the types that a node agent writes. All others are left to
+// their writers.
+var ownConditions = []corev1.PodConditionType{
+	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+}
+
+// OwnCondition reports whether conditions of type t are written by us.
+func OwnCondition(t corev1.PodConditionType) bool { return slices.Contains(ownConditions, t) }
+
+// conditions returns the conditions of a pod whose status otherwise is s.
+func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
+	containers := o.containersReady(s)
+	ready := containers
+	ready.Type = corev1.PodReady
+	if ready.Status == corev1.ConditionTrue {
+		ready = o.gates(ready)
+	}
+	sandbox := condition(corev1.PodReadyToStartContainers, o.ZoneRuns && s.Phase != corev1.PodSucceeded && s.Phase != corev1.PodFailed)
+	own := []corev1.PodCondition{
+		sandbox, o.initializedCondition(s), ready, containers, condition(corev1.PodScheduled, true),
+	}
+	var out []corev1.PodCondition
+	for _, c := range own {
+		c.ObservedGeneration = o.Pod.Generation
+		c.LastTransitionTime = when(o.Now)
+		if have := find(o.Pod.Status.Conditions, c.Type); have != nil {
+			c.LastProbeTime = have.LastProbeTime
+			if have.Status == c.Status {
+				c.LastTransitionTime = have.LastTransitionTime
+			}
+		}
+		out = append(out, c)
+	}
+	for _, c := range o.Pod.Status.Conditions {
+		if !OwnCondition(c.Type) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func condition(t corev1.PodConditionType, ok bool) corev1.PodCondition {
+	if ok {
+		return corev1.PodCondition{Type: t, Status: corev1.ConditionTrue}
+	}
+	return corev1.PodCondition{Type: t, Status: corev1.ConditionFalse}
+}
+
+func find(list []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range list {
+		if list[i].Type == t {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+func (o Observed) initializedCondition(s corev1.PodStatus) corev1.PodCondition {
+	if s.Phase == corev1.PodSucceeded {
+		c := condition(corev1.PodInitialized, true)
+		c.Reason = "PodCompleted"
+		return c
+	}
+	if o.initialized() {
+		return condition(corev1.PodInitialized, true)
+	}
+	var names []string
+	for _, c := range s.InitContainerStatuses {
+		if !c.Ready {
+			names = append(names, c.Name)
+		}
+	}
+	c := condition(corev1.PodInitialized, false)
+	c.Reason = "ContainersNotInitialized"
+	c.Message = fmt.Sprintf("containers with incomplete status: [%s]", strings.Join(names, " "))
+	return c
+}
+
+func (o Observed) containersReady(s corev1.PodStatus) corev1.PodCondition {
+	switch s.Phase {
+	case corev1.PodSucceeded:
+		return corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionFalse, Reason: "PodCompleted"}
+	case corev1.PodFailed:
+		return corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionFalse, Reason: "PodFailed"}
+	}
+	var names []string
+	for _, c := range s.ContainerStatuses {
+		if !c.Ready {
+			names = append(names, c.Name)
+		}
+	}
+	if len(names) == 0 {
+		return condition(corev1.ContainersReady, true)
+	}
+	c := condition(corev1.ContainersReady, false)
+	c.Reason = "ContainersNotReady"
+	c.Message = fmt.Sprintf("containers with unready status: [%s]", strings.Join(names, " "))
+	return c
+}
+
+// gates holds readiness back until every gate of the pod is open.
+func (o Observed) gates(ready corev1.PodCondition) corev1.PodCondition {
+	var faults []string
+	for _, g := range o.Pod.Spec.ReadinessGates {
+		c := find(o.Pod.Status.Conditions, g.ConditionType)
+		switch {
+		case c == nil:
+			faults = append(faults, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", g.ConditionType))
+		case c.Status != corev1.ConditionTrue:
+			faults = append(faults, fmt.Sprintf("the status of pod readiness gate %q is not \"True\", but %s", g.ConditionType, c.Status))
+		}
+	}
+	if len(faults) == 0 {
+		return ready
+	}
+	return corev1.PodCondition{
+		Type: corev1.PodReady, Status: corev1.ConditionFalse,
+		Reason: "ReadinessGatesNotReady", Message: strings.Join(faults, ", "),
+	}
+}

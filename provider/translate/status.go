@@ -1,0 +1,220 @@
+package translate
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// Waiting is why a container does not run yet.
+type Waiting struct{ Reason, Message string }
+
+// The reasons for waiting and ending, as a kubelet writes them.
+const (
+	ReasonContainerCreating = "ContainerCreating"
+	ReasonPodInitializing   = "PodInitializing"
+	ReasonCrashLoopBackOff  = "CrashLoopBackOff"
+	ReasonErrImagePull      = "ErrImagePull"
+	ReasonImagePullBackOff  = "ImagePullBackOff"
+	ReasonInvalidImageName  = "InvalidImageName"
+	ReasonErrImageNeverPull = "ErrImageNeverPull"
+	ReasonConfigError       = "CreateContainerConfigError"
+	ReasonCreateError       = "CreateContainerError"
+	ReasonCompleted         = "Completed"
+	ReasonError             = "Error"
+	ReasonStartError        = "StartError"
+	ReasonStatusUnknown     = "ContainerStatusUnknown"
+	ReasonDeadline          = "DeadlineExceeded"
+)
+
+// Observed is what is known of a pod when its status is written.
+type Observed struct {
+	Pod   *corev1.Pod // with the newest status that the API server is known to have
+	Node  Node
+	State ledger.State
+	Now   time.Time
+
+	// ZoneRuns tells whether the pod's zone is up: its sandbox and network.
+	ZoneRuns bool
+
+	// Waiting are the reasons of containers that could not be started, by
+	// container. Others that wait are being created.
+	Waiting map[string]Waiting
+}
+
+// Status returns the whole status of a pod. Conditions that others wrote, and
+// the time of the last transition of those that did not change, are taken over
+// from Pod.
+func Status(o Observed) corev1.PodStatus {
+	s := *o.Pod.Status.DeepCopy()
+	s.ObservedGeneration = o.Pod.Generation
+	started := metav1.NewTime(o.State.Accepted.UTC().Truncate(time.Second))
+	s.StartTime = &started
+	s.HostIP, s.HostIPs = "", nil
+	for _, ip := range o.Node.HostIPs {
+		s.HostIPs = append(s.HostIPs, corev1.HostIP{IP: ip.String()})
+	}
+	s.HostIP = first(o.Node.HostIPs)
+	s.PodIP, s.PodIPs = podIPs(o.State.Addresses)
+	s.InitContainerStatuses = o.containers(o.Pod.Spec.InitContainers)
+	s.ContainerStatuses = o.containers(o.Pod.Spec.Containers)
+	s.Phase, s.Reason, s.Message = o.phase(), "", ""
+	if end := o.State.End; end != nil {
+		s.Reason, s.Message = end.Reason, end.Message
+	}
+	s.Conditions = o.conditions(s)
+	return s
+}
+
+func podIPs(addrs []netip.Addr) (string, []corev1.PodIP) {
+	var ips []corev1.PodIP
+	for _, a := range addrs {
+		ips = append(ips, corev1.PodIP{IP: a.String()})
+	}
+	return first(addrs), ips
+}
+
+// phase is computed from the containers unless the pod's life has ended.
+func (o Observed) phase() corev1.PodPhase {
+	if o.State.End != nil {
+		return o.State.End.Phase
+	}
+	if !o.initialized() {
+		return corev1.PodPending
+	}
+	for _, c := range o.Pod.Spec.Containers {
+		r := o.State.Container(c.Name)
+		if r == nil || (r.Phase != podinit.Running && r.Phase != podinit.Exited && r.Last == nil) {
+			return corev1.PodPending
+		}
+	}
+	return corev1.PodRunning
+}
+
+// initialized reports whether every init container has done its work.
+func (o Observed) initialized() bool {
+	for _, c := range o.Pod.Spec.InitContainers {
+		if r := o.State.Container(c.Name); r == nil || r.Exit == nil || r.Exit.Code != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (o Observed) containers(list []corev1.Container) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for i := range list {
+		c := &list[i]
+		r := o.State.Container(c.Name)
+		if r == nil {
+			r = &ledger.Container{Name: c.Name, Phase: podinit.Waiting}
+		}
+		out = append(out, o.container(c, r))
+	}
+	return out
+}
+
+func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.ContainerStatus {
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: int32(r.Attempt)}
+	if r.Image != nil {
+		s.ImageID = r.Image.Digest
+		if s.ImageID == "" {
+			s.ImageID = r.Image.ID
+		}
+	}
+	id := func(attempt int) string {
+		return fmt.Sprintf("reddwarf://%s/%s/%d", ZoneName(string(o.Pod.UID)), c.Name, attempt)
+	}
+	if r.Last != nil {
+		s.LastTerminationState.Terminated = terminated(r.Last, id(r.Last.Attempt))
+		s.ContainerID = id(r.Last.Attempt)
+	}
+	switch {
+	case r.Phase == podinit.Running:
+		s.State.Running = &corev1.ContainerStateRunning{StartedAt: when(r.StartedAt)}
+		s.ContainerID = id(r.Attempt)
+		s.Ready = r.Ready
+	case r.Phase == podinit.Exited && r.Exit != nil && o.backingOff(c, r):
+		s.LastTerminationState.Terminated = terminated(r.Exit, id(r.Exit.Attempt))
+		s.ContainerID = id(r.Exit.Attempt)
+		s.State.Waiting = o.crashLoop(c, r)
+	case r.Phase == podinit.Exited && r.Exit != nil:
+		s.State.Terminated = terminated(r.Exit, id(r.Exit.Attempt))
+		s.ContainerID = id(r.Exit.Attempt)
+		s.Ready = isInit(o.Pod, c.Name) && r.Exit.Code == 0
+	default:
+		s.State.Waiting = o.waiting(c)
+	}
+	runs := r.Phase == podinit.Running && r.Started
+	s.Started = &runs
+	return s
+}
+
+// backingOff reports whether an ended container waits for its next attempt.
+func (o Observed) backingOff(c *corev1.Container, r *ledger.Container) bool {
+	return o.State.End == nil && o.State.Deletion == nil && r.NotBefore.After(o.Now) &&
+		Restarts(o.Pod, c.Name, r.Exit.Code)
+}
+
+// Restarts reports whether a container that ended with code is started again.
+func Restarts(pod *corev1.Pod, container string, code int) bool {
+	policy := pod.Spec.RestartPolicy
+	if isInit(pod, container) {
+		// Success is what is waited for; failure ends the pod only if it never
+		// restarts.
+		return code != 0 && policy != corev1.RestartPolicyNever
+	}
+	switch policy {
+	case corev1.RestartPolicyNever:
+		return false
+	case corev1.RestartPolicyOnFailure:
+		return code != 0
+	}
+	return true
+}
+
+func isInit(pod *corev1.Pod, name string) bool {
+	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
+}
+
+func (o Observed) crashLoop(c *corev1.Container, r *ledger.Container) *corev1.ContainerStateWaiting {
+	delay := r.NotBefore.Sub(r.Exit.FinishedAt).Round(time.Second)
+	return &corev1.ContainerStateWaiting{
+		Reason: ReasonCrashLoopBackOff,
+		Message: fmt.Sprintf("back-off %s restarting failed container=%s pod=%s_%s(%s)",
+			delay, c.Name, o.Pod.Name, o.Pod.Namespace, o.Pod.UID),
+	}
+}
+
+func (o Observed) waiting(c *corev1.Container) *corev1.ContainerStateWaiting {
+	if w, ok := o.Waiting[c.Name]; ok {
+		return &corev1.ContainerStateWaiting{Reason: w.Reason, Message: w.Message}
+	}
+	if len(o.Pod.Spec.InitContainers) > 0 {
+		return &corev1.ContainerStateWaiting{Reason: ReasonPodInitializing}
+	}
+	return &corev1.ContainerStateWaiting{Reason: ReasonContainerCreating}
+}
+
+func terminated(e *ledger.Exit, id string) *corev1.ContainerStateTerminated {
+	return &corev1.ContainerStateTerminated{
+		ExitCode: int32(e.Code), Signal: int32(e.Signal), Reason: e.Reason, Message: e.Message,
+		StartedAt: when(e.StartedAt), FinishedAt: when(e.FinishedAt), ContainerID: id,
+	}
+}
+
+// when is a time as the API server keeps it: whole seconds. Anything finer
+// would make an unchanged status look changed.
+func when(t time.Time) metav1.Time {
+	if t.IsZero() {
+		return metav1.Time{}
+	}
+	return metav1.NewTime(t.UTC().Truncate(time.Second))
+}

@@ -1,0 +1,136 @@
+// Package translate turns what Kubernetes says about a pod into what podinit,
+// a zone and the storage are asked for, and what was seen of them back into a
+// pod status.
+//
+// It is pure: what it needs of the cluster comes through small interfaces that
+// the caller passes in, and nothing here touches the host. What a pod asks for
+// and cannot have is refused by name (Admit); no field is dropped silently.
+package translate
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Node is what the translation must know of the machine and the cluster.
+type Node struct {
+	Name    string
+	HostIPs []netip.Addr // status.hostIPs: the node's internal addresses
+
+	ClusterDNS    []netip.Addr // name servers for dnsPolicy ClusterFirst
+	ClusterDomain string       // such as cluster.local
+	Resolver      Resolver     // the host's own, for dnsPolicy Default
+
+	// Brands are the zone brands this node can run, its default first.
+	Brands []string
+
+	// Podinit is the host's path of podinit for a brand.
+	Podinit map[string]string
+
+	// ProcessLimit bounds the processes of a pod; 0 means no bound.
+	ProcessLimit uint64
+
+	// Capacity is what a container without limits is told by
+	// resourceFieldRef: the node's allocatable resources.
+	Capacity corev1.ResourceList
+}
+
+// Resolver is the content of a resolv.conf file.
+type Resolver struct {
+	Nameservers []string
+	Searches    []string
+	Options     []string
+}
+
+// The brands, as written in annotations and labels.
+const (
+	BrandLX     = "lx"
+	BrandNative = "reddwarf"
+)
+
+// BrandAnnotation lets a pod choose its zone's brand.
+const BrandAnnotation = "reddwarf.io/zone-brand"
+
+// runtimeClasses are the handlers that choose a brand.
+var runtimeClasses = map[string]string{
+	"reddwarf-lx":     BrandLX,
+	"reddwarf-native": BrandNative,
+}
+
+// ErrBrand means that the pod asks for a brand that this node cannot run.
+var ErrBrand = errors.New("brand not available on this node")
+
+// Brand returns the brand that pod shall have on node.
+func Brand(pod *corev1.Pod, node Node) (string, error) {
+	want := pod.Annotations[BrandAnnotation]
+	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" {
+		b, ok := runtimeClasses[*class]
+		if !ok {
+			return "", fmt.Errorf("runtimeClassName %q: %w", *class, ErrBrand)
+		}
+		if want != "" && want != b {
+			return "", fmt.Errorf("runtimeClassName %q and annotation %s=%q contradict each other: %w", *class, BrandAnnotation, want, ErrBrand)
+		}
+		want = b
+	}
+	if want == "" && len(node.Brands) > 0 {
+		return node.Brands[0], nil
+	}
+	for _, b := range node.Brands {
+		if b == want {
+			return b, nil
+		}
+	}
+	return "", fmt.Errorf("brand %q: %w", want, ErrBrand)
+}
+
+// ImageOS returns the operating system whose images a brand runs, as image
+// indexes name it.
+func ImageOS(brand string) string {
+	if brand == BrandNative {
+		return "illumos"
+	}
+	return "linux"
+}
+
+// ZoneName returns the name of the zone of the pod with that UID. It fits
+// zonecfg(8)'s 63 characters, whatever the pod is called.
+func ZoneName(uid string) string { return ZonePrefix + uid }
+
+// ZonePrefix begins the names of all pod zones.
+const ZonePrefix = "rdw-"
+
+// LinkName returns the name of the VNIC of a slot. dladm(8) wants a letter
+// first and a number without leading zero last.
+func LinkName(slot int) string { return fmt.Sprintf("rdw%d", slot) }
+
+// Hostname returns the host name inside the pod, as a kubelet chooses it.
+func Hostname(pod *corev1.Pod) string {
+	h := pod.Name
+	if pod.Spec.Hostname != "" {
+		h = pod.Spec.Hostname
+	}
+	if o := pod.Spec.HostnameOverride; o != nil && *o != "" {
+		return *o
+	}
+	const longest = 63 // of a DNS label, and below illumos' and Linux' own limit
+	if len(h) > longest {
+		h = h[:longest]
+		for len(h) > 0 && (h[len(h)-1] == '-' || h[len(h)-1] == '.') {
+			h = h[:len(h)-1]
+		}
+	}
+	return h
+}
+
+// FQDN returns the pod's full name, or "" where it has none because it names
+// no subdomain.
+func FQDN(pod *corev1.Pod, node Node) string {
+	if pod.Spec.Subdomain == "" || pod.Spec.HostnameOverride != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s.%s.%s.svc.%s", Hostname(pod), pod.Spec.Subdomain, pod.Namespace, node.ClusterDomain)
+}

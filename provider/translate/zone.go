@@ -1,0 +1,188 @@
+package translate
+
+import (
+	"net/netip"
+	"path"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// The attributes by which a zone says whose it is.
+const (
+	AttrUID       = "reddwarf-uid"
+	AttrNamespace = "reddwarf-namespace"
+	AttrName      = "reddwarf-name"
+	AttrLedger    = "reddwarf-ledger"
+	AttrSlot      = "reddwarf-slot"
+	AttrAddresses = "reddwarf-addresses" // separated by commas
+)
+
+// kernelVersion is what lx zones report as their kernel's release; programs
+// refuse to run on one that is too old for their libc.
+const kernelVersion = "5.10.0"
+
+// The directories of a zonepath that the agent makes.
+const (
+	SpecDir    = "spec"
+	RunDir     = "run"
+	LogDir     = "logs"
+	VolumesDir = "volumes"
+)
+
+// Datasets are what the storage made for a pod.
+type Datasets struct {
+	ZonePath   string
+	Containers map[string]string // container roots, by container
+	Volumes    map[string]string // emptyDirs, by volume
+}
+
+// Zone returns the configuration of the pod's zone.
+func Zone(in Input, d Datasets) zones.Config {
+	pod := in.Pod
+	c := zones.Config{
+		Name:         ZoneName(string(pod.UID)),
+		Brand:        in.Brand,
+		Path:         d.ZonePath,
+		MaxProcesses: in.Node.ProcessLimit,
+		Attrs: []zones.Attr{
+			{Name: AttrUID, Type: "string", Value: string(pod.UID)},
+			{Name: AttrNamespace, Type: "string", Value: pod.Namespace},
+			{Name: AttrName, Type: "string", Value: pod.Name},
+			{Name: AttrLedger, Type: "string", Value: "1"},
+			{Name: AttrSlot, Type: "string", Value: strconv.Itoa(in.Slot)},
+			{Name: AttrAddresses, Type: "string", Value: joinAddrs(plainAddrs(in.Addresses))},
+		},
+		Mounts: zoneMounts(in, d),
+	}
+	if in.Brand == BrandLX {
+		c.Attrs = append(c.Attrs,
+			zones.Attr{Name: "kernel-version", Type: "string", Value: kernelVersion},
+			zones.Attr{Name: "docker", Type: "boolean", Value: "true"})
+	}
+	link := zones.Link{Physical: LinkName(in.Slot), Addresses: in.Addresses}
+	for _, g := range in.Gateways {
+		link = withRouter(link, g)
+	}
+	c.Links = []zones.Link{link}
+	limits(&c, pod)
+	return c
+}
+
+func plainAddrs(prefixes []netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range prefixes {
+		out = append(out, p.Addr())
+	}
+	return out
+}
+
+func withRouter(l zones.Link, g netip.Addr) zones.Link {
+	if l.Router.IsValid() {
+		l.Router6 = g
+	} else {
+		l.Router = g
+	}
+	return l
+}
+
+func zoneMounts(in Input, d Datasets) []zones.Mount {
+	ro := []string{"ro", "nodevices"}
+	rw := []string{"nodevices"}
+	mounts := []zones.Mount{
+		{Target: "/sbin/init", Source: in.Node.Podinit[in.Brand], Type: "lofs", Options: ro},
+		{Target: podinit.SpecDir, Source: path.Join(d.ZonePath, SpecDir), Type: "lofs", Options: ro},
+		{Target: podinit.RunDir, Source: path.Join(d.ZonePath, RunDir), Type: "lofs", Options: rw},
+		{Target: podinit.LogDir, Source: path.Join(d.ZonePath, LogDir), Type: "lofs", Options: rw},
+	}
+	for _, c := range AllContainers(in.Pod) {
+		mounts = append(mounts, zones.Mount{
+			Target: path.Join(podinit.ContainerDir, c.Name), Source: d.Containers[c.Name], Type: "zfs",
+		})
+	}
+	for _, v := range in.Pod.Spec.Volumes {
+		m := zones.Mount{Target: path.Join(podinit.VolumeDir, v.Name)}
+		switch {
+		case v.EmptyDir != nil:
+			m.Source, m.Type = d.Volumes[v.Name], "zfs"
+		case HostWritten(v):
+			m.Source, m.Type, m.Options = path.Join(d.ZonePath, VolumesDir, v.Name), "lofs", ro
+		default:
+			continue // Admit has refused it
+		}
+		mounts = append(mounts, m)
+	}
+	return mounts
+}
+
+// minSwap is the least that zonecfg(8) accepts for capped-memory swap.
+const minSwap = 50 << 20
+
+// limits applies the pod's resources. A cap exists only where every container
+// has a limit; requests are shares, never caps.
+func limits(c *zones.Config, pod *corev1.Pod) {
+	if milli, ok := effective(pod, corev1.ResourceCPU, true); ok {
+		c.CPUCap = int((milli + 9) / 10) // hundredths of a processor, rounded up
+	}
+	if milli, _ := effective(pod, corev1.ResourceCPU, false); milli > 0 {
+		c.CPUShares = min(uint64(max(1, milli/10)), maxShares)
+	}
+	if milli, ok := effective(pod, corev1.ResourceMemory, true); ok {
+		bytes := uint64(milli / 1000)
+		c.Memory = zones.Memory{Physical: bytes, Swap: max(bytes, minSwap)}
+	}
+}
+
+// maxShares is the largest value of zone.cpu-shares.
+const maxShares = 65535
+
+// EphemeralLimit returns the quota of the pod's datasets in bytes, 0 for none.
+func EphemeralLimit(pod *corev1.Pod) int64 {
+	if milli, ok := effective(pod, corev1.ResourceEphemeralStorage, true); ok {
+		return milli / 1000
+	}
+	return 0
+}
+
+// SizeLimit returns the quota of an emptyDir in bytes, 0 for none.
+func SizeLimit(v corev1.Volume) int64 {
+	if v.EmptyDir == nil || v.EmptyDir.SizeLimit == nil {
+		return 0
+	}
+	return v.EmptyDir.SizeLimit.Value()
+}
+
+// effective returns the pod's sum of a resource in thousandths: of its
+// containers, or of the largest init container if that is more, plus the
+// overhead of its runtime class. For limits it reports false unless every
+// container has one.
+func effective(pod *corev1.Pod, name corev1.ResourceName, limit bool) (int64, bool) {
+	of := func(c corev1.Container) int64 {
+		list := c.Resources.Requests
+		if limit {
+			list = c.Resources.Limits
+		}
+		q := list[name]
+		return q.ScaledValue(-3)
+	}
+	var sum int64
+	for _, c := range pod.Spec.Containers {
+		v := of(c)
+		if v == 0 && limit {
+			return 0, false
+		}
+		sum += v
+	}
+	for _, c := range pod.Spec.InitContainers {
+		v := of(c)
+		if v == 0 && limit {
+			return 0, false
+		}
+		sum = max(sum, v)
+	}
+	overhead := pod.Spec.Overhead[name]
+	return sum + overhead.ScaledValue(-3), sum > 0
+}

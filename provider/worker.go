@@ -1,0 +1,409 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// worker is one pod. Its goroutine alone performs steps; other goroutines
+// change what it wants (update, requestDeletion) or what it knows (watch, the
+// survey) and poke it.
+type worker struct {
+	p               *Provider
+	uid             string
+	namespace, name string
+	zone            string
+	wake            chan struct{} // capacity 1
+
+	mu      sync.Mutex
+	pod     *corev1.Pod  // newest object; never changed in place
+	st      ledger.State // as on disk, once recorded
+	durable bool         // recorded: nothing is done for the pod before
+	stale   bool         // an object that the volumes show has changed
+	erased  bool         // the record is gone for good and must not come back
+	live    *podinit.State
+	waiting map[string]translate.Waiting
+	cancel  context.CancelCauseFunc // of the step that runs, if it may be interrupted
+
+	// Of the worker's goroutine only.
+	have      prepared
+	gone      removed
+	datasets  translate.Datasets
+	autostart map[string]int
+	signalled bool
+	killedAt  time.Time
+	refreshAt time.Time
+	failed    map[step]failure
+	watcher   *watcher
+	ended     bool
+}
+
+type failure struct {
+	count     int
+	at, until time.Time
+}
+
+func newWorker(p *Provider, pod *corev1.Pod, st ledger.State) *worker {
+	return &worker{
+		p: p, uid: string(pod.UID), namespace: pod.Namespace, name: pod.Name,
+		zone: translate.ZoneName(string(pod.UID)), wake: make(chan struct{}, 1),
+		pod: pod, st: st, waiting: map[string]translate.Waiting{},
+		failed: map[step]failure{},
+	}
+}
+
+// claim takes what the record says is the pod's out of the pools.
+func (w *worker) claim() error {
+	for _, a := range w.st.Addresses {
+		pool := w.p.poolOf(a)
+		if pool == nil {
+			w.p.c.Log.Warnf("pod %s/%s has address %s, which is not of this node's prefixes", w.namespace, w.name, a)
+			continue
+		}
+		if err := pool.Claim(w.uid, a); err != nil {
+			return err
+		}
+	}
+	if w.st.Slot > 0 {
+		return w.p.c.Slots.Claim(w.uid, w.st.Slot)
+	}
+	return nil
+}
+
+func (p *Provider) poolOf(a netip.Addr) Addresses {
+	for _, pool := range p.c.Addresses {
+		if pool.Prefix().Contains(a) {
+			return pool
+		}
+	}
+	return nil
+}
+
+// poke makes the worker look again.
+func (w *worker) poke() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// erase removes the record for good.
+func (w *worker) erase() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.erased = true
+	return w.p.c.Ledger.Remove(w.uid)
+}
+
+// record makes a new pod durable.
+func (w *worker) record() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.durable {
+		return nil
+	}
+	if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
+		return err
+	}
+	if err := w.p.c.Ledger.SaveState(w.st); err != nil {
+		return err
+	}
+	w.durable = true
+	return nil
+}
+
+// update takes over a newer object of the same pod.
+func (w *worker) update(pod *corev1.Pod) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.erased {
+		return nil
+	}
+	w.pod = pod.DeepCopy()
+	if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
+		return err
+	}
+	w.poke()
+	w.p.c.Cluster.Register(w.pod)
+	w.p.status.enqueue(w.uid)
+	return nil
+}
+
+// errDeletion interrupts a step because the pod is to go.
+var errDeletion = errors.New("the pod is being deleted")
+
+// requestDeletion makes the pod go. A shorter grace period than that of an
+// earlier request counts, from when it was asked for; a longer one does not.
+func (w *worker) requestDeletion(grace time.Duration) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := ledger.Deletion{At: now, Grace: grace}
+	if w.erased {
+		return
+	}
+	if have := w.st.Deletion; have != nil && !d.Deadline().Before(have.Deadline()) {
+		return
+	}
+	w.st.Deletion = &d
+	if err := w.p.c.Ledger.SaveState(w.st); err != nil {
+		// The API server asks again after a restart, so this is no loss.
+		w.p.c.Log.Errorf("pod %s/%s: its deletion is not on disk: %v", w.namespace, w.name, err)
+	}
+	if w.cancel != nil {
+		w.cancel(errDeletion)
+	}
+	w.poke()
+}
+
+func (w *worker) deleting() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.st.Deletion != nil
+}
+
+func (w *worker) object() *corev1.Pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pod
+}
+
+// withStatus returns a copy of the pod with its present status.
+func (w *worker) withStatus() *corev1.Pod {
+	o := w.observed()
+	pod := o.Pod.DeepCopy()
+	pod.Status = translate.Status(o)
+	return pod
+}
+
+// observed is what the status is made from.
+func (w *worker) observed() translate.Observed {
+	runs := w.p.survey.zone(w.zone).State == zones.Running
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return translate.Observed{
+		Pod: w.pod, Node: w.p.c.Node, State: w.st.Clone(), Now: time.Now(),
+		ZoneRuns: runs && w.st.Boot != "", Waiting: maps.Clone(w.waiting),
+	}
+}
+
+// change edits the record and makes it durable before anybody acts on it.
+func (w *worker) change(edit func(st *ledger.State)) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.erased {
+		return nil
+	}
+	st := w.st.Clone()
+	edit(&st)
+	if err := w.p.c.Ledger.SaveState(st); err != nil {
+		return err
+	}
+	w.st = st
+	return nil
+}
+
+// run is the worker: look, decide, do one thing, again.
+func (w *worker) run(ctx context.Context) {
+	defer w.unwatch()
+	w.p.c.Cluster.Register(w.object())
+	for !w.ended && ctx.Err() == nil {
+		v, err := w.look(ctx)
+		if err != nil {
+			w.p.c.Log.Errorf("pod %s/%s: %v", w.namespace, w.name, err)
+			w.sleep(ctx, time.Now().Add(time.Second))
+			continue
+		}
+		s := next(v)
+		w.p.status.enqueue(w.uid)
+		if s.act == actWait {
+			w.sleep(ctx, w.backOff(s.until))
+			continue
+		}
+		err = w.attempt(ctx, s)
+		if ctx.Err() != nil {
+			return
+		}
+		w.judge(ctx, s, err)
+	}
+}
+
+// look collects what the next decision is made from. What podinit reported is
+// in the record before anything is decided on it.
+func (w *worker) look(ctx context.Context) (view, error) {
+	if err := w.record(); err != nil {
+		return view{}, err
+	}
+	z := w.p.survey.zone(w.zone)
+	w.followZone(ctx, z)
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.live != nil {
+		st := w.st.Clone()
+		if absorb(&st, *w.live, w.pod, now) {
+			if err := w.p.c.Ledger.SaveState(st); err != nil {
+				return view{}, err
+			}
+			w.announce(w.pod, w.st, st)
+			w.st = st
+		}
+	}
+	if w.stale && !w.refreshAt.IsZero() {
+		w.refreshAt = now
+	}
+	w.stale = false
+	st := w.st.Clone()
+	v := view{
+		now: now, wish: wishRun, pod: w.pod, st: &st, zone: z.State, live: w.live,
+		have: w.have, gone: w.gone, autostart: w.autostart,
+		signalled: w.signalled, killedAt: w.killedAt, refreshAt: w.refreshAt,
+		notBefore: map[step]time.Time{},
+	}
+	switch {
+	case st.Deletion != nil:
+		v.wish = wishGone
+	case st.End != nil:
+		v.wish = wishStop
+	}
+	for s, f := range w.failed {
+		v.notBefore[s] = f.until
+	}
+	return v, nil
+}
+
+// followZone keeps one watch on podinit while the zone runs, and forgets what
+// podinit said when it does not.
+func (w *worker) followZone(ctx context.Context, z zones.Zone) {
+	if z.State == zones.Running && z.ID >= 0 {
+		if w.watcher != nil && w.watcher.zone == z.ID {
+			return
+		}
+		w.unwatch()
+		w.watcher = startWatcher(ctx, w, z)
+		return
+	}
+	if z.State != zones.Running && w.watcher != nil {
+		w.unwatch()
+	}
+}
+
+func (w *worker) unwatch() {
+	if w.watcher != nil {
+		w.watcher.stop()
+		w.watcher = nil
+	}
+	w.mu.Lock()
+	w.live = nil
+	w.mu.Unlock()
+}
+
+// sleep waits until the time, if there is one, or until poked.
+func (w *worker) sleep(ctx context.Context, until time.Time) {
+	var timer <-chan time.Time
+	if !until.IsZero() {
+		t := time.NewTimer(time.Until(until))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-w.wake:
+	case <-timer:
+	}
+}
+
+// attempt performs one step, through its gate, interruptible by a deletion if
+// the step may take long and is not itself part of the removal.
+func (w *worker) attempt(ctx context.Context, s step) error {
+	outer := ctx
+	if interruptible(s.act) {
+		var cancel context.CancelCauseFunc
+		ctx, cancel = context.WithCancelCause(ctx)
+		defer cancel(nil)
+		w.mu.Lock()
+		w.cancel = cancel
+		if w.st.Deletion != nil {
+			cancel(errDeletion)
+		}
+		w.mu.Unlock()
+		defer func() {
+			w.mu.Lock()
+			w.cancel = nil
+			w.mu.Unlock()
+		}()
+	}
+	return w.p.gates.through(ctx, s.act, func() error {
+		if s.act == actBoot {
+			// Waiting for its turn can be interrupted, zoneadm not: the zone
+			// would go on booting behind our back.
+			ctx = outer
+		}
+		return w.perform(ctx, s)
+	})
+}
+
+func interruptible(a action) bool {
+	switch a {
+	case actPull, actFiles, actBoot, actStart, actRefresh:
+		return true
+	}
+	return false
+}
+
+// judge remembers how a step went: a failed one is tried again, later each
+// time.
+func (w *worker) judge(ctx context.Context, s step, err error) {
+	if err == nil {
+		delete(w.failed, s)
+		w.clearWaiting(s)
+		return
+	}
+	if errors.Is(err, errDeletion) || w.interrupted(s) {
+		return
+	}
+	f := w.failed[s]
+	f.count++
+	f.at = time.Now()
+	f.until = f.at.Add(retryDelay(s.act, f.count))
+	w.failed[s] = f
+	w.complain(s, f, err)
+	if touchesZone(s.act) {
+		if err := w.p.survey.refresh(ctx); err != nil && ctx.Err() == nil {
+			w.p.c.Log.Warnf("zones cannot be listed: %v", err)
+		}
+	}
+}
+
+// interrupted reports whether a step failed because it was no longer wanted.
+func (w *worker) interrupted(s step) bool { return interruptible(s.act) && w.deleting() }
+
+func touchesZone(a action) bool {
+	switch a {
+	case actConfigure, actInstall, actBoot, actHalt, actUninstall, actUnconfigure:
+		return true
+	}
+	return false
+}
+
+// fault is an error with the reason that a container shows for it.
+type fault struct {
+	container string // empty: all that wait
+	reason    string
+	err       error
+}
+
+func (f *fault) Error() string { return fmt.Sprintf("%s: %v", f.reason, f.err) }
+func (f *fault) Unwrap() error { return f.err }
