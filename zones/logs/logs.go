@@ -70,6 +70,9 @@ func ParseLine(data []byte) (Line, error) {
 	if err != nil {
 		return Line{}, fmt.Errorf("logs: time: %w", err)
 	}
+	if y := t.UTC().Year(); y < 1970 || y > 9999 {
+		return Line{}, fmt.Errorf("logs: the year %d", y)
+	}
 	l := Line{Time: t, Stream: Stream(stream), Text: text}
 	if l.Stream != Stdout && l.Stream != Stderr {
 		return Line{}, fmt.Errorf("logs: stream %.16q", stream)
