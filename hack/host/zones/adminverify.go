@@ -35,8 +35,13 @@ func (a *admin) verifyHandle(ctx context.Context, cfg *zoneConfig) bool {
 	st, _ := a.m.stateOf(a.zone)
 	if cfg.ipType() == "exclusive" && st < stateReady {
 		for _, r := range cfg.Resources["net"] {
-			if err := a.m.links.CheckAssign(r.Values["physical"]); err != nil {
-				a.inv.Errf("%v\n", err)
+			physical := r.Values["physical"]
+			switch err := a.m.links.CheckAssign(physical); {
+			case err == nil:
+			case isWarning(err):
+				a.inv.Errf("%v.\n", err)
+			default:
+				a.inv.Errf("WARNING: skipping network interface '%s': object not found\n", physical)
 			}
 		}
 	}

@@ -103,7 +103,7 @@ func (op *operation) startInit(ctx context.Context, k *kernelZone) bool {
 	if err != nil {
 		if k.brand.BootsLikeLinux {
 			m.log(op.name, "lx_init err: exec: "+err.Error())
-			return true
+			return true // lxinit waits for ever
 		}
 		op.say("unable to boot zone: %v", err)
 		return false
@@ -118,10 +118,7 @@ const restartPause = time.Second
 // initExited is what the kernel and zoneadmd do when init has ended by itself:
 // restart it, reboot the zone, or halt it.
 func (m *Model) initExited(ctx context.Context, name string, k *kernelZone, status int) {
-	restart := k.brand.RestartInit && (!k.brand.RestartInit0 || status == 0)
-	if restart && m.distro == SmartOS && k.config.attr("restart-init") == "false" {
-		restart = false
-	}
+	restart := m.restarts(k, status)
 	m.mu.Lock()
 	booted := k.booted
 	m.mu.Unlock()
@@ -147,8 +144,7 @@ func (m *Model) initExited(ctx context.Context, name string, k *kernelZone, stat
 		if op.halt(ctx, true) {
 			op.bringUp(ctx, k.bootArgs)
 		}
-	case restart:
-		op.startInit(ctx, k)
+	case restart && op.restartInit(ctx, k):
 	default:
 		m.logExit(k, status)
 		op.halt(ctx, true)
@@ -156,4 +152,32 @@ func (m *Model) initExited(ctx context.Context, name string, k *kernelZone, stat
 	for _, msg := range op.messages {
 		m.log(name, msg)
 	}
+}
+
+// restarts decides by the brand whether an init that ended is started again.
+func (m *Model) restarts(k *kernelZone, status int) bool {
+	switch {
+	case !k.brand.RestartInit:
+		return false
+	case m.distro == OmniOS && k.brand.RestartInit0:
+		return status == 0
+	case m.distro == SmartOS && k.config.attr("restart-init") == "false":
+		return false
+	}
+	return true
+}
+
+// restartInit starts init again in a zone that keeps its id and stays running.
+// A Backend's sandbox dies with its init, so that it is made anew.
+func (op *operation) restartInit(ctx context.Context, k *kernelZone) bool {
+	if err := op.m.backend.Halt(ctx, k.id); err != nil {
+		op.say("unable to restart init: %v", err)
+		return false
+	}
+	if err := op.m.links.Return(ctx, op.name, k.id); err != nil {
+		op.say("unable to restart init: %v", err)
+		return false
+	}
+	op.m.datasets.Release(op.name)
+	return op.bringUpPlatform(ctx, k) && op.startInit(ctx, k)
 }

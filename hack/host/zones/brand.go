@@ -168,6 +168,17 @@ func parseBrand(data []byte) (*Brand, error) {
 	return b, nil
 }
 
+// unsimulated returns a hook that a boot or halt would run and that does more
+// than nothing. The hooks of the brands built in are known and left out.
+func (b *Brand) unsimulated() string {
+	for _, name := range []string{"boot", "halt", "prestatechange", "poststatechange", "verify_adm"} {
+		if cmd := b.Hooks[name]; cmd != "" && !hookDoesNothing(cmd) {
+			return name
+		}
+	}
+	return ""
+}
+
 func (b *Brand) parsePlatform(data []byte) error {
 	var doc struct {
 		XMLName   xml.Name `xml:"platform"`

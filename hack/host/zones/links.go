@@ -12,13 +12,10 @@ func (op *operation) assignLinks(ctx context.Context, k *kernelZone) bool {
 	var usable []*resource
 	for _, r := range k.config.Resources["net"] {
 		if err := op.m.links.CheckAssign(r.Values["physical"]); err != nil {
-			if op.m.distro.skipsLinks() {
-				op.m.log(op.name, err.Error())
-				continue
+			if !op.linkRefused(err) {
+				return false
 			}
-			op.say("%v", err)
-			op.say("failed to add network device: No such file or directory")
-			return false
+			continue
 		}
 		usable = append(usable, r)
 	}
@@ -28,16 +25,41 @@ func (op *operation) assignLinks(ctx context.Context, k *kernelZone) bool {
 		op.say("failed to add address: Invalid argument")
 		return false
 	}
-	for i := range links {
-		links[i].Addresses, links[i].Routers = op.m.distro.plumbing(k.brand, links[i], usable)
-		if err := op.m.links.Assign(ctx, op.name, k.id, k.netns, links[i]); err != nil {
-			op.say("%v", err)
-			op.say("failed to add address: Invalid argument")
-			return false
+	op.update(func(*zone) { k.links = nil })
+	for _, l := range links {
+		l.Addresses, l.Routers = op.m.distro.plumbing(k.brand, l, usable)
+		if err := op.m.links.Assign(ctx, op.name, k.id, k.netns, l); err != nil {
+			if !isWarning(err) {
+				op.say("%v", err)
+				op.say("failed to add address: Invalid argument")
+				return false
+			}
+			if !op.linkRefused(err) {
+				return false
+			}
+			continue
 		}
-		op.update(func(*zone) { k.links = append(k.links, links[i]) })
+		op.update(func(*zone) { k.links = append(k.links, l) })
 	}
 	return true
+}
+
+// isWarning tells the warnings that zoneadmd prints of a link from errors that
+// it keeps to itself.
+func isWarning(err error) bool { return strings.HasPrefix(err.Error(), "WARNING: ") }
+
+// linkRefused handles a link that the zone cannot have: SmartOS boots without
+// it and says nothing, the others give up. It reports whether to go on.
+func (op *operation) linkRefused(err error) bool {
+	if op.m.distro.skipsLinks() {
+		op.m.log(op.name, err.Error())
+		return true
+	}
+	if isWarning(err) {
+		op.say("%v", err)
+	}
+	op.say("failed to add network device: No such file or directory")
+	return false
 }
 
 // joinLinks makes one LinkConfig per physical link of all net resources. The

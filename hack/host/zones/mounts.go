@@ -37,6 +37,13 @@ func (op *operation) mountOne(root string, r *resource, done []Mount) (Mount, bo
 		return invalid()
 	}
 	if missing {
+		if readOnly(dir, done) {
+			op.say("Could not mkdir %s%s.", root, dir)
+			op.say("It is on a read-only file system in this local zone.")
+			op.say("Make sure %s%s exists in the global zone.", root, dir)
+			op.say("failed to create mount point")
+			return Mount{}, false
+		}
 		if err := op.m.paths.MkdirAll(shown(root, dir, done), 0o755); err != nil {
 			op.say("mkdirp of %s%s failed: %s", root, dir, errnoText(err))
 			op.say("failed to create mount point")
@@ -49,9 +56,11 @@ func (op *operation) mountOne(root string, r *resource, done []Mount) (Mount, bo
 	mount := Mount{Type: kind, Special: special, Dir: dir, Options: slices.Clone(r.Options)}
 	switch kind {
 	case "lofs":
-		if _, err := op.m.paths.Lstat(special); err != nil {
+		resolved, err := op.m.paths.Resolve(special)
+		if err != nil {
 			return op.mountFailed(kind, special, root+dir, errnoText(err))
 		}
+		mount.Special = resolved
 		// zoneadmd never lets devices through a loopback mount.
 		if !slices.Contains(mount.Options, "nodevices") {
 			mount.Options = append(mount.Options, "nodevices")
@@ -107,19 +116,30 @@ func (op *operation) validMountPath(root, dir string, done []Mount) (missing, ok
 	return false, true
 }
 
+// covering returns the index of the mount that dir lies in, or -1.
+func covering(dir string, done []Mount) int {
+	best := -1
+	for i, m := range done {
+		if within(dir, m.Dir) && (best < 0 || len(m.Dir) >= len(done[best].Dir)) {
+			best = i
+		}
+	}
+	return best
+}
+
+func readOnly(dir string, done []Mount) bool {
+	i := covering(dir, done)
+	return i >= 0 && slices.Contains(done[i].Options, "ro")
+}
+
 // shown returns the path of the global zone that will appear at dir in the
 // zone, given the mounts so far. (A zone's mounts are made all at once, in its
 // own mount namespace, so that they cannot be looked into before.)
 func shown(root, dir string, done []Mount) string {
-	best := -1
-	for i, m := range done {
-		if within(dir, m.Dir) && (best < 0 || len(m.Dir) > len(done[best].Dir)) {
-			best = i
-		}
-	}
-	if best < 0 {
+	i := covering(dir, done)
+	if i < 0 {
 		return path.Join(root, dir)
 	}
-	m := done[best]
+	m := done[i]
 	return path.Join(m.Special, dir[len(strings.TrimSuffix(m.Dir, "/")):])
 }

@@ -20,6 +20,10 @@ func (op *operation) ready(ctx context.Context) bool {
 		op.say("unable to determine zone brand")
 		return false
 	}
+	if hook := brand.unsimulated(); hook != "" {
+		op.say("simulated host: the %s of brand %s is not simulated", hook, brand.Name)
+		return false
+	}
 	k := &kernelZone{config: cfg, brand: brand, root: path.Join(cfg.path(), "root"), state: stateReady}
 	if !op.create(k) {
 		return false

@@ -1,6 +1,7 @@
 package zones
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +95,9 @@ func (s *session) endResource() bool {
 		s.sawError = true
 		return false
 	}
+	if mac, ok := s.work.Values["mac-addr"]; ok && mac != "" {
+		s.work.Values["mac-addr"] = normalMAC(mac)
+	}
 	if s.endOp == "select" && s.old != nil {
 		s.cfg.replace(s.scope, s.old, s.work)
 		return true
@@ -103,6 +107,20 @@ func (s *session) endResource() bool {
 	}
 	s.cfg.Resources[s.scope] = append(s.cfg.Resources[s.scope], s.work)
 	return true
+}
+
+// normalMAC gives each part of a MAC address two lower-case digits, as
+// libzonecfg does; what is no MAC address stays.
+func normalMAC(v string) string {
+	parts := strings.Split(v, ":")
+	for i, p := range parts {
+		n, err := strconv.ParseUint(p, 16, 8)
+		if err != nil || len(parts) != 6 {
+			return v
+		}
+		parts[i] = fmt.Sprintf("%02x", n)
+	}
+	return strings.Join(parts, ":")
 }
 
 // exists refuses a resource that is there already.
