@@ -385,4 +385,3 @@ func (h *fakeHost) leftovers() []string {
 	}
 	return all
 }
-

@@ -92,6 +92,10 @@ func (a *fakeAPI) putLocked(p *corev1.Pod) *corev1.Pod {
 func (a *fakeAPI) get(namespace, name string) (*corev1.Pod, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.getLocked(namespace, name)
+}
+
+func (a *fakeAPI) getLocked(namespace, name string) (*corev1.Pod, error) {
 	if a.down != nil {
 		return nil, a.down
 	}
@@ -107,7 +111,9 @@ func (f fakePods) Get(_ context.Context, name string, _ metav1.GetOptions) (*cor
 }
 
 func (f fakePods) Patch(_ context.Context, name string, _ types.PatchType, data []byte, _ metav1.PatchOptions, sub ...string) (*corev1.Pod, error) {
-	have, err := f.api.get(f.namespace, name)
+	f.api.mu.Lock()
+	defer f.api.mu.Unlock()
+	have, err := f.api.getLocked(f.namespace, name)
 	if err != nil {
 		return nil, err
 	}
@@ -133,22 +139,20 @@ func (f fakePods) Patch(_ context.Context, name string, _ types.PatchType, data 
 	if err := json.Unmarshal(after, &p); err != nil {
 		return nil, err
 	}
-	f.api.mu.Lock()
-	defer f.api.mu.Unlock()
 	f.api.statuses = append(f.api.statuses, p.Status)
 	return f.api.putLocked(&p), nil
 }
 
 func (f fakePods) Delete(_ context.Context, name string, o metav1.DeleteOptions) error {
-	have, err := f.api.get(f.namespace, name)
+	f.api.mu.Lock()
+	defer f.api.mu.Unlock()
+	have, err := f.api.getLocked(f.namespace, name)
 	if err != nil {
 		return err
 	}
 	if o.Preconditions != nil && o.Preconditions.UID != nil && *o.Preconditions.UID != have.UID {
 		return apierrors.NewConflict(podResource, name, fmt.Errorf("uid"))
 	}
-	f.api.mu.Lock()
-	defer f.api.mu.Unlock()
 	if o.GracePeriodSeconds != nil && *o.GracePeriodSeconds == 0 {
 		delete(f.api.pods, f.namespace+"/"+name)
 		return nil

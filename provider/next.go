@@ -85,7 +85,8 @@ type view struct {
 	have prepared
 	gone removed
 
-	// autostart are the attempts that podinit starts by itself.
+	// autostart are the attempts that podinit starts by itself or was asked to
+	// start in this boot.
 	autostart map[string]int
 
 	signalled bool

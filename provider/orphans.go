@@ -98,7 +98,10 @@ func (o orphans) sweep(ctx context.Context) {
 			continue
 		}
 		present[uid] = true
-		if gone, err := o.p.vanished(ctx, pod); err != nil || !gone || !o.old(uid) {
+		if !o.old(uid) {
+			continue
+		}
+		if gone, err := o.p.vanished(ctx, pod); err != nil || !gone {
 			continue
 		}
 		slot, _ := strconv.Atoi(attrs[translate.AttrSlot])
@@ -112,7 +115,7 @@ func (o orphans) sweep(ctx context.Context) {
 	}
 }
 
-// old reports whether uid has been without a pod for long enough, by our own
+// old reports whether uid has been without a worker for long enough, by our own
 // clock: zones do not say when they were made.
 func (o orphans) old(uid string) bool {
 	first, ok := o.since[uid]

@@ -225,6 +225,10 @@ func (w *worker) start(ctx context.Context, name string) error {
 	if err := w.channel().Start(ctx, pc); err != nil {
 		return &fault{name, translate.ReasonCreateError, err}
 	}
+	if w.autostart == nil {
+		w.autostart = map[string]int{}
+	}
+	w.autostart[name] = pc.Attempt // until podinit reports it
 	return nil
 }
 

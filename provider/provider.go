@@ -104,7 +104,6 @@ type Cluster interface {
 	Register(pod *corev1.Pod)
 	Unregister(uid types.UID)
 
-
 	ConfigMap(ctx context.Context, namespace, name string) (*corev1.ConfigMap, error)
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	Services(namespace string) ([]*corev1.Service, error)
