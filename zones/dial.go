@@ -63,11 +63,21 @@ func (h *Host) Dial(ctx context.Context, zone Zone, t Transport) (net.Conn, erro
 			return nil, opError(op, zone.Name, err)
 		}
 	}
-	conn, zerr := dialProgram(h.run, command.New("zlogin", zone.Name, channelInvoke))
+	conn, zerr := dialProgram(h.run, zlogin(zone))
 	if zerr != nil {
 		return nil, opError(op, zone.Name, errors.Join(zerr, err))
 	}
 	return conn, nil
+}
+
+// zlogin is the command that enters a zone. An lx zone is entered through its
+// su, which is podinit. In a native zone su would be the host's, with PAM; the
+// failsafe mode goes to /sbin/sh instead, which is podinit there.
+func zlogin(zone Zone) command.Cmd {
+	if zone.Brand == "lx" {
+		return command.New("zlogin", zone.Name, channelInvoke)
+	}
+	return command.New("zlogin", "-S", zone.Name, channelInvoke)
 }
 
 // ErrPeer means that what answers at a zone's socket is not that zone.

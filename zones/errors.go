@@ -45,7 +45,7 @@ const badState = 21
 // and zonecfg's text for Z_BAD_ZONE_STATE, and what zonecfg says of a zone that
 // is installed. The exit code is 1 for these as for most other failures.
 var wrongState = regexp.MustCompile(`must be \w+ before|is already installed\.|zone is \w+; \w+ required|` +
-	`operation is invalid for \w+ zones|: not running|Zone state is invalid|` +
+	`operation is invalid for (?:\w+ zones|zones in state)|: not running|Zone state is invalid|` +
 	`already installed; create not allowed|not in configured state; delete not allowed`)
 
 // opError is the only place that reads zoneadm's and zonecfg's messages.

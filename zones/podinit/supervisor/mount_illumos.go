@@ -10,8 +10,8 @@ func isLX() bool { return false }
 
 // programs of the global zone that the brand mounts into the zone.
 const (
-	mountProgram  = "/sbin/mount"
-	umountProgram = "/sbin/umount"
+	mountProgram  = "/native/sbin/mount"
+	umountProgram = "/native/sbin/umount"
 )
 
 // bind makes source visible at target with a lofs mount, by mount(8): Go has no
@@ -48,6 +48,19 @@ func mountPoints() ([]string, error) {
 		}
 	}
 	return points, lines.Err()
+}
+
+// systemWishes are what every container has. Its libc and programs are the
+// host's, which the brand mounts into the zone: an image brings neither.
+func systemWishes() []wish {
+	ro := mountFlags{readOnly: true}
+	return []wish{
+		{from: "/", source: "proc", target: "/proc"},
+		{from: "/", source: "dev", target: "/dev"},
+		{from: "/", source: "usr", target: "/usr", flags: ro},
+		{from: "/", source: "lib", target: "/lib", flags: ro},
+		{from: "/", source: "native/sbin", target: "/sbin", flags: ro},
+	}
 }
 
 // illumos has no handles that do not make a mount point busy.

@@ -119,6 +119,15 @@ func fieldOf(f *os.File, n int) ([]string, error) {
 	return points, lines.Err()
 }
 
+// systemWishes are what every container has.
+func systemWishes() []wish {
+	return []wish{
+		{from: "/", source: "proc", target: "/proc"},
+		{from: "/", source: "dev", target: "/dev"},
+		{from: "/", source: "sys", target: "/sys", optional: true},
+	}
+}
+
 // pinDir and pinFile return handles that name a directory or file itself.
 func pinDir(r *os.Root) (*os.File, error) {
 	return r.OpenFile(".", unix.O_PATH|unix.O_DIRECTORY, 0)

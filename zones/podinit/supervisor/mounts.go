@@ -36,11 +36,7 @@ type wish struct {
 // wishes lists a container's mounts, outer targets before inner ones.
 func (c *container) wishes() []wish {
 	conf := c.s.config
-	list := []wish{
-		{from: "/", source: "proc", target: "/proc"},
-		{from: "/", source: "dev", target: "/dev"},
-		{from: "/", source: "sys", target: "/sys", optional: true},
-	}
+	list := systemWishes()
 	for _, m := range c.spec.Mounts {
 		w := wish{target: path.Clean(m.Target), flags: mountFlags{readOnly: m.ReadOnly}}
 		if m.File != "" {

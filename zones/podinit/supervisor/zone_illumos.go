@@ -10,7 +10,7 @@ import (
 // Programs of the global zone, which the brand mounts into the zone.
 const (
 	hostnameProgram = "/usr/bin/hostname"
-	ifconfigProgram = "/sbin/ifconfig"
+	ifconfigProgram = "/native/sbin/ifconfig"
 	routeProgram    = "/usr/sbin/route"
 	addressDaemon   = "/lib/inet/ipmgmtd"
 )
