@@ -1,0 +1,95 @@
+//go:build linux
+
+package volumes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reddwarf.io/reddwarf/hack/host/zfs"
+)
+
+// Mount implements zfs.Backend by a bind mount.
+func (v *Volumes) Mount(ctx context.Context, id uint64, dir string, o zfs.MountOptions, overlay bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return errors.New("failed to create mountpoint")
+	}
+	if fi, err := os.Lstat(dir); err != nil || !fi.IsDir() {
+		return unix.ENOTDIR
+	}
+	if !overlay {
+		empty, err := isEmpty(dir)
+		if err != nil {
+			return err
+		}
+		if !empty {
+			return zfs.ErrNotEmpty
+		}
+	}
+	if err := unix.Mount(v.Dir(id), dir, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	if err := v.Remount(ctx, id, dir, o); err != nil {
+		return errors.Join(err, unix.Unmount(dir, 0))
+	}
+	return nil
+}
+
+// Remount implements zfs.Backend.
+func (v *Volumes) Remount(_ context.Context, _ uint64, dir string, o zfs.MountOptions) error {
+	var flags uintptr = unix.MS_BIND | unix.MS_REMOUNT
+	for _, f := range []struct {
+		on   bool
+		flag uintptr
+	}{
+		{o.ReadOnly, unix.MS_RDONLY}, {o.NoDevices, unix.MS_NODEV}, {o.NoSetuid, unix.MS_NOSUID},
+		{o.NoExec, unix.MS_NOEXEC}, {o.NoAtime, unix.MS_NOATIME},
+	} {
+		if f.on {
+			flags |= f.flag
+		}
+	}
+	if err := unix.Mount("", dir, "", flags, ""); err != nil {
+		return fmt.Errorf("remount %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Unmount implements zfs.Backend.
+func (v *Volumes) Unmount(_ context.Context, _ uint64, dir string, force bool) error {
+	flags := unix.UMOUNT_NOFOLLOW
+	if force {
+		flags |= unix.MNT_DETACH
+	}
+	err := unix.Unmount(dir, flags)
+	if errors.Is(err, unix.EBUSY) {
+		return zfs.ErrBusy
+	}
+	return err
+}
+
+// RemoveDir implements zfs.Backend.
+func (v *Volumes) RemoveDir(dir string) {
+	_ = unix.Rmdir(dir) // zfs(8) does not mind either if it is in use
+}
+
+func isEmpty(dir string) (bool, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	_, err = f.Readdirnames(1)
+	if errors.Is(err, io.EOF) {
+		return true, nil
+	}
+	return false, err
+}

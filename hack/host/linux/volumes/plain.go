@@ -1,0 +1,139 @@
+//go:build linux
+
+package volumes
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"reddwarf.io/reddwarf/hack/host/zfs"
+)
+
+// plain keeps objects as directories. A snapshot and a clone are copies, which
+// share data where the file system below can (FICLONE).
+type plain struct {
+	root string
+}
+
+// errNoQuota and errNoReadOnly are what directories cannot do.
+const (
+	errNoQuota    = zfs.Refused("quotas need a btrfs image, which this machine cannot mount")
+	errNoReadOnly = zfs.Refused("readonly of a file system needs a btrfs image, which this machine cannot mount")
+)
+
+func (p plain) create(dir string, _ uint64, groups []uint64) error {
+	if len(groups) > 0 {
+		return errNoQuota
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755) // whatever the umask
+}
+
+func (p plain) snapshot(from, to string, _ []uint64, _ bool) error {
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return err
+	}
+	if err := p.rollback(to, from); err != nil {
+		return errors.Join(err, os.RemoveAll(to))
+	}
+	return nil
+}
+
+func (p plain) destroy(dir string) error { return os.RemoveAll(dir) }
+
+func (p plain) rollback(dir, snap string) error {
+	c := copier{reflink: canReflink(p.root)}
+	return c.restore(dir, snap)
+}
+
+// canReflink tries whether files below dir can share data.
+func canReflink(dir string) bool {
+	a, err := os.CreateTemp(dir, ".reflink")
+	if err != nil {
+		return false
+	}
+	defer a.Close()           //nolint:errcheck // an experiment
+	defer os.Remove(a.Name()) //nolint:errcheck // an experiment
+	b, err := os.CreateTemp(dir, ".reflink")
+	if err != nil {
+		return false
+	}
+	defer b.Close()           //nolint:errcheck // an experiment
+	defer os.Remove(b.Name()) //nolint:errcheck // an experiment
+	return unix.IoctlFileClone(int(b.Fd()), int(a.Fd())) == nil
+}
+
+// setReadOnly makes the directory its own mount, which every later bind mount
+// of it inherits its being read-only from.
+func (p plain) setReadOnly(dir string, on bool) error {
+	if !on {
+		err := unix.Unmount(dir, 0)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) {
+			return nil // it is not a mount
+		}
+		return err
+	}
+	return errNoReadOnly
+}
+
+func (p plain) setQuota(_, limit uint64, _ []string) error {
+	if limit != 0 {
+		return errNoQuota
+	}
+	return nil
+}
+
+func (p plain) setRefQuota(_ string, limit uint64) error { return p.setQuota(0, limit, nil) }
+
+func (p plain) regroup(_ string, _, to []uint64) error {
+	if len(to) > 0 {
+		return errNoQuota
+	}
+	return nil
+}
+
+// usage adds up the blocks of files; a file with several links counts once.
+func (p plain) usage(root string) (map[uint64]uint64, error) {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[uint64]uint64{}
+	for _, e := range entries {
+		id, err := strconv.ParseUint(e.Name(), 10, 64)
+		if err != nil {
+			continue
+		}
+		seen := map[uint64]bool{}
+		walk := func(_ string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return nil //nolint:nilerr // it has just been removed
+			}
+			info, err := d.Info()
+			if err != nil {
+				return nil //nolint:nilerr // as above
+			}
+			if st, ok := info.Sys().(*syscall.Stat_t); ok && !seen[st.Ino] {
+				seen[st.Ino] = true
+				sizes[id] += uint64(st.Blocks) * 512
+			}
+			return nil
+		}
+		if err := filepath.WalkDir(filepath.Join(root, e.Name()), walk); err != nil {
+			return nil, err
+		}
+	}
+	return sizes, nil
+}
+
+func (p plain) capacity() (uint64, error) { return 0, nil }
+
+func (p plain) close() error { return nil }
