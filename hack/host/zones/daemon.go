@@ -3,6 +3,7 @@ package zones
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"reddwarf.io/reddwarf/hack/host/program"
 )
@@ -39,7 +40,9 @@ func (a *admin) call(ctx context.Context, request, bootArgs string) bool {
 	select {
 	case ok := <-done:
 		for _, msg := range op.messages {
-			a.inv.Errf("zone '%s': %s\n", a.zone, msg)
+			for line := range strings.SplitSeq(msg, "\n") {
+				a.inv.Errf("zone '%s': %s\n", a.zone, line)
+			}
 		}
 		return ok
 	case <-ctx.Done():

@@ -21,8 +21,10 @@ func (op *operation) assignLinks(ctx context.Context, k *kernelZone) bool {
 	}
 	links, fault := joinLinks(usable)
 	if fault != "" {
-		op.say("%s", fault)
-		op.say("failed to add address: Invalid argument")
+		if fault != addressFault {
+			op.say("%s", fault)
+		}
+		op.say(addressFault)
 		return false
 	}
 	op.update(func(*zone) { k.links = nil })
@@ -31,7 +33,7 @@ func (op *operation) assignLinks(ctx context.Context, k *kernelZone) bool {
 		if err := op.m.links.Assign(ctx, op.name, k.id, k.netns, l); err != nil {
 			if !isWarning(err) {
 				op.say("%v", err)
-				op.say("failed to add address: Invalid argument")
+				op.say(addressFault)
 				return false
 			}
 			if !op.linkRefused(err) {
@@ -43,6 +45,9 @@ func (op *operation) assignLinks(ctx context.Context, k *kernelZone) bool {
 	}
 	return true
 }
+
+// addressFault is what zoneadmd says last of an address that it cannot use.
+const addressFault = "failed to add address: Invalid argument"
 
 // isWarning tells the warnings that zoneadmd prints of a link from errors that
 // it keeps to itself.
@@ -63,7 +68,8 @@ func (op *operation) linkRefused(err error) bool {
 }
 
 // joinLinks makes one LinkConfig per physical link of all net resources. The
-// addresses of one link share a buffer of the size of one address.
+// addresses of one link share a buffer of the size of one address; one that
+// does not fit fails the boot without a word about why.
 func joinLinks(nets []*resource) (links []LinkConfig, fault string) {
 	left := map[string]int{}
 	for _, r := range nets {
@@ -81,7 +87,7 @@ func joinLinks(nets []*resource) (links []LinkConfig, fault string) {
 				return nil, "invalid address [" + host + "]\n"
 			}
 			if len(p.Addr().String()) >= left[name] {
-				return nil, "invalid address [" + a + "]: the addresses of one link are too long together"
+				return nil, addressFault
 			}
 			left[name] -= len(p.String()) + 1
 			links[i].Allowed = append(links[i].Allowed, p)

@@ -60,12 +60,10 @@ func (op *operation) create(k *kernelZone) bool {
 		return false
 	}
 	if k.caps.CPUShares != 0 && k.config.Root["scheduling-class"] == "" {
-		for line := range strings.Lines("WARNING: The zone.cpu-shares rctl is set but\n" +
+		op.say("WARNING: The zone.cpu-shares rctl is set but\n" +
 			"FSS is not the default scheduling class for\nthis zone.  FSS will be used for processes\n" +
 			"in the zone but to get the full benefit of FSS,\nit should be the default scheduling class.\n" +
-			"See dispadmin(8) for more details.") {
-			op.say("%s", strings.TrimSuffix(line, "\n"))
-		}
+			"See dispadmin(8) for more details.")
 	}
 	op.update(func(z *zone) {
 		k.id = op.m.nextID
