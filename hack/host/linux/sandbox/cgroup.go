@@ -254,3 +254,29 @@ func removeGroup(dir string) error {
 		time.Sleep(10 * time.Millisecond)
 	}
 }
+
+// Sweep removes the groups that Backends with a Group of that prefix have left
+// because they were killed: below this process's own group, or below parent in
+// version 2. Their processes must be ending.
+func Sweep(prefix, parent string) error {
+	own, err := ownGroups("/proc/self/cgroup", "/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	if parent != "" {
+		own[""] = parent
+	}
+	var errs []error
+	for _, dir := range own {
+		left, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
+		errs = append(errs, err)
+		for _, group := range left {
+			zones, err := filepath.Glob(filepath.Join(group, "zone*"))
+			errs = append(errs, err)
+			for _, zone := range append(zones, group) {
+				errs = append(errs, removeGroup(zone))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -92,8 +92,8 @@ func (b *Backend) Close() error {
 	return errors.Join(append(errs, b.groups.remove())...)
 }
 
-// Ready implements zones.Backend. The network namespace it returns stays
-// openable until Halt, also after the zone's init has ended.
+// Ready implements zones.Backend. The network namespace it returns ends
+// with the zone's last process, and destroys the links that are still in it.
 func (b *Backend) Ready(ctx context.Context, s zones.Sandbox) (string, error) {
 	b.mu.Lock()
 	_, there := b.zones[s.ID]

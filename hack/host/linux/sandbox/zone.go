@@ -28,7 +28,6 @@ type zone struct {
 	group   *group
 	cmd     *exec.Cmd
 	control *os.File // the first process's other end is closed by its exec
-	netns   *os.File // keeps the links when the processes are gone
 	pidfd   *os.File
 
 	gone chan struct{} // closed when the first process was waited for
@@ -70,21 +69,15 @@ func newZone(ctx context.Context, s zones.Sandbox, g *group, console string) (*z
 
 // build has the first process set the zone up.
 func (z *zone) build(ctx context.Context, console string) error {
-	pid := z.cmd.Process.Pid
-	var err error
-	if z.netns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", pid)); err != nil {
-		return err
-	}
-	if err := z.group.add(pid); err != nil {
+	if err := z.group.add(z.cmd.Process.Pid); err != nil {
 		return err
 	}
 	return z.ask(ctx, order{Build: &build{Sandbox: z.sandbox, Console: console}}, false)
 }
 
-// netnsPath names the zone's network namespace for as long as z.netns is open.
-func (z *zone) netnsPath() string {
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), z.netns.Fd())
-}
+// netnsPath names the zone's network namespace while the zone has processes.
+// The namespace, and what is left in it, ends with them.
+func (z *zone) netnsPath() string { return fmt.Sprintf("/proc/%d/ns/net", z.cmd.Process.Pid) }
 
 // wait reaps the first process, which ends last of all the zone's processes.
 func (z *zone) wait() {
@@ -160,10 +153,8 @@ func (z *zone) halt(ctx context.Context) error {
 	if err := z.group.remove(); err != nil {
 		return fmt.Errorf("halt: %w", err)
 	}
-	for _, f := range []*os.File{z.control, z.netns, z.pidfd} {
-		if f != nil {
-			_ = f.Close() // nothing was written
-		}
+	for _, f := range []*os.File{z.control, z.pidfd} {
+		_ = f.Close() // nothing was written
 	}
 	return nil
 }
