@@ -90,7 +90,10 @@ func (s session) do(ctx context.Context, command string, f func() error) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	if err := s.fault(command); err != nil {
+	s.mu.Lock()
+	fault := s.fault
+	s.mu.Unlock()
+	if err := fault(command); err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -357,6 +360,27 @@ func (h *fakeHost) crashZone(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stopLocked(h.zones[name])
+}
+
+// ran returns the commands so far.
+func (h *fakeHost) ran() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.commands)
+}
+
+// failBy makes fault decide about commands.
+func (h *fakeHost) failBy(fault func(command string) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fault = fault
+}
+
+// behave makes program decide what containers do.
+func (h *fakeHost) behave(program func(container string, attempt int) behaviour) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.program = program
 }
 
 // state returns a zone's state.

@@ -50,7 +50,7 @@ func TestFastPathCommands(t *testing.T) {
 		w.create(testPod())
 		settle(time.Second)
 		want := "[pull dataset clone vnic configure install boot]"
-		if got := fmt.Sprint(w.host.commands); got != want {
+		if got := fmt.Sprint(w.host.ran()); got != want {
 			t.Errorf("commands are %s, want %s", got, want)
 		}
 	})
@@ -63,7 +63,7 @@ func countCommands(t *testing.T, f func(w *world)) int {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		f(w)
-		n = len(w.host.commands)
+		n = len(w.host.ran())
 	})
 	return n
 }
@@ -72,7 +72,7 @@ func countCommands(t *testing.T, f func(w *world)) int {
 func (w *world) killAt(n int, after bool) {
 	kill := w.kill
 	count := 0
-	w.host.fault = func(string) error {
+	w.host.failBy(func(string) error {
 		w.host.mu.Lock()
 		defer w.host.mu.Unlock()
 		count++
@@ -84,7 +84,7 @@ func (w *world) killAt(n int, after bool) {
 			return nil
 		}
 		return errKilled
-	}
+	})
 }
 
 func TestAgentKilledAtEveryCommand(t *testing.T) {
@@ -136,12 +136,12 @@ func TestDeletionAtEveryCommand(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				count := 0
-				w.host.fault = func(string) error {
+				w.host.failBy(func(string) error {
 					if count++; count == i+1 {
 						time.Sleep(time.Minute) // until the deletion is there
 					}
 					return nil
-				}
+				})
 				pod := w.create(testPod())
 				settle(time.Second)
 				w.delete(pod, 30)
@@ -177,7 +177,7 @@ func TestPullHeals(t *testing.T) {
 		delete(w.host.images, "web:1")
 		w.create(testPod())
 		settle(25 * time.Minute)
-		if n := len(w.host.commands); n < 8 || n > 12 {
+		if n := len(w.host.ran()); n < 8 || n > 12 {
 			t.Errorf("tried %d times in 25 minutes; the delays should double up to 5 minutes", n)
 		}
 		w.host.mu.Lock()
@@ -191,7 +191,7 @@ func TestPullHeals(t *testing.T) {
 func TestCrashLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.host.program = func(string, int) behaviour { return behaviour{runs: time.Second, code: 3} }
+		w.host.behave(func(string, int) behaviour { return behaviour{runs: time.Second, code: 3} })
 		w.create(testPod())
 		// Attempts at 0, 1 (no delay after the first exit), 2+10, 13+20, 34+40.
 		settle(1500 * time.Millisecond)
@@ -232,12 +232,12 @@ func TestCrashLoop(t *testing.T) {
 func TestBackoffIsForgottenAfterALongRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.host.program = func(_ string, attempt int) behaviour {
+		w.host.behave(func(_ string, attempt int) behaviour {
 			if attempt == 3 {
 				return behaviour{runs: 11 * time.Minute, code: 1}
 			}
 			return behaviour{runs: time.Second, code: 1}
-		}
+		})
 		w.create(testPod())
 		settle(36 * time.Second) // into attempt 3
 		settle(11 * time.Minute)
@@ -262,9 +262,9 @@ func TestPodEnds(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				w.host.program = func(_ string, attempt int) behaviour {
+				w.host.behave(func(_ string, attempt int) behaviour {
 					return behaviour{runs: time.Second, code: tt.codes[attempt]}
-				}
+				})
 				pod := w.create(testPod(func(p *corev1.Pod) { p.Spec.RestartPolicy = tt.policy }))
 				settle(time.Minute)
 				s := w.status()
@@ -278,7 +278,7 @@ func TestPodEnds(t *testing.T) {
 				if z := w.host.state(testZone); z != zones.Installed {
 					t.Errorf("zone is %s; it should be halted and kept for its logs", z)
 				}
-				if !w.p.worker(testUID).st.Acknowledged {
+				if !w.p.worker(testUID).observed().State.Acknowledged {
 					t.Error("the end is not recorded as acknowledged")
 				}
 				w.delete(pod, 30)
@@ -292,7 +292,7 @@ func TestPodEnds(t *testing.T) {
 func TestInitContainersComeInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.host.program = func(name string, attempt int) behaviour {
+		w.host.behave(func(name string, attempt int) behaviour {
 			switch {
 			case name == "first" && attempt == 0:
 				return behaviour{runs: time.Second, code: 1}
@@ -300,7 +300,7 @@ func TestInitContainersComeInOrder(t *testing.T) {
 				return behaviour{runs: time.Second}
 			}
 			return behaviour{}
-		}
+		})
 		w.create(testPod(func(p *corev1.Pod) {
 			p.Spec.InitContainers = []corev1.Container{{Name: "first", Image: "web:1"}, {Name: "second", Image: "web:1"}}
 		}))
@@ -310,7 +310,7 @@ func TestInitContainersComeInOrder(t *testing.T) {
 		}
 		settle(5 * time.Second)
 		w.mustRun()
-		starts := slices.DeleteFunc(slices.Clone(w.host.commands), func(c string) bool { return !strings.HasPrefix(c, "start ") })
+		starts := slices.DeleteFunc(slices.Clone(w.host.ran()), func(c string) bool { return !strings.HasPrefix(c, "start ") })
 		if got := fmt.Sprint(starts); got != "[start first start second start web]" {
 			t.Errorf("started %s", got)
 		}
@@ -343,7 +343,7 @@ func TestAgentRestartChangesNothing(t *testing.T) {
 		w := newWorld(t)
 		w.create(testPod())
 		settle(time.Second)
-		before, commands := w.status(), len(w.host.commands)
+		before, commands := w.status(), len(w.host.ran())
 		writes := len(w.api.statuses)
 		for range 3 {
 			w.killAgent()
@@ -352,7 +352,7 @@ func TestAgentRestartChangesNothing(t *testing.T) {
 			settle(20 * time.Minute)
 		}
 		w.mustRun()
-		if got := w.host.commands[commands:]; len(got) > 0 {
+		if got := w.host.ran()[commands:]; len(got) > 0 {
 			t.Errorf("the host was changed by %v", got)
 		}
 		if got := w.api.statuses[writes:]; len(got) > 0 {
@@ -400,7 +400,7 @@ func TestGrace(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				w.host.program = func(string, int) behaviour { return tt.b }
+				w.host.behave(func(string, int) behaviour { return tt.b })
 				pod := w.create(testPod())
 				settle(time.Second)
 				w.delete(pod, 20)
@@ -428,13 +428,12 @@ func TestStuckZoneBlocksNobody(t *testing.T) {
 		w := newWorld(t)
 		pod := w.create(testPod())
 		settle(time.Second)
-		stuck := true
-		w.host.fault = func(command string) error {
-			if command == "halt" && stuck {
+		w.host.failBy(func(command string) error {
+			if command == "halt" {
 				return errors.New("unable to unmount")
 			}
 			return nil
-		}
+		})
 		w.delete(pod, 1)
 		settle(time.Minute)
 		if owners := w.pool.Owners(); len(owners) != 1 {
@@ -446,7 +445,7 @@ func TestStuckZoneBlocksNobody(t *testing.T) {
 		if p, err := w.api.get("default", "other"); err != nil || p.Status.Phase != corev1.PodRunning || p.Status.PodIP == "10.244.1.2" {
 			t.Errorf("the other pod is %+v, %v", p, err)
 		}
-		stuck = false
+		w.host.failBy(func(string) error { return nil })
 		settle(time.Minute)
 		if _, err := w.api.get("default", "web"); !apierrors.IsNotFound(err) {
 			t.Errorf("the pod is still there: %v", err)
@@ -457,7 +456,7 @@ func TestStuckZoneBlocksNobody(t *testing.T) {
 func TestForcedRemovalIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.host.program = func(string, int) behaviour { return behaviour{stopAfter: 5 * time.Second} }
+		w.host.behave(func(string, int) behaviour { return behaviour{stopAfter: 5 * time.Second} })
 		pod := w.create(testPod())
 		settle(time.Second)
 		client := w.p.PodsGetter().Pods("default")
@@ -510,7 +509,7 @@ func TestAPIServerAwayDuringRemoval(t *testing.T) {
 func TestNamesake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.host.program = func(string, int) behaviour { return behaviour{stopAfter: 10 * time.Second} }
+		w.host.behave(func(string, int) behaviour { return behaviour{stopAfter: 10 * time.Second} })
 		w.create(testPod())
 		settle(time.Second)
 		next := w.api.put(testPod(func(p *corev1.Pod) { p.UID = "b0000000-0000-4000-8000-000000000000" }))
@@ -571,8 +570,8 @@ func TestRefusedPodFailsWithAReason(t *testing.T) {
 			!strings.Contains(s.Message, "hostNetwork") || !strings.Contains(s.Message, `volume "disk": type hostPath`) {
 			t.Errorf("status is %s, %s: %s", s.Phase, s.Reason, s.Message)
 		}
-		if len(w.host.commands) > 0 {
-			t.Errorf("the host was changed by %v", w.host.commands)
+		if len(w.host.ran()) > 0 {
+			t.Errorf("the host was changed by %v", w.host.ran())
 		}
 		w.delete(pod, 30)
 		settle(time.Second)
@@ -669,8 +668,8 @@ func TestUnwritableRecordHoldsThePodBack(t *testing.T) {
 		}
 		w.create(testPod())
 		settle(time.Minute)
-		if len(w.host.commands) > 0 {
-			t.Errorf("the host was changed for a pod without a record: %v", w.host.commands)
+		if len(w.host.ran()) > 0 {
+			t.Errorf("the host was changed for a pod without a record: %v", w.host.ran())
 		}
 		if err := os.Mkdir(pods, 0o700); err != nil {
 			t.Fatal(err)

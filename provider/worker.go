@@ -34,6 +34,7 @@ type worker struct {
 	stale   bool         // an object that the volumes show has changed
 	erased  bool         // the record is gone for good and must not come back
 	live    *podinit.State
+	changed chan struct{} // closed when st changes, and replaced
 	waiting map[string]translate.Waiting
 	cancel  context.CancelCauseFunc // of the step that runs, if it may be interrupted
 
@@ -59,7 +60,7 @@ func newWorker(p *Provider, pod *corev1.Pod, st ledger.State) *worker {
 	return &worker{
 		p: p, uid: string(pod.UID), namespace: pod.Namespace, name: pod.Name,
 		zone: translate.ZoneName(string(pod.UID)), wake: make(chan struct{}, 1),
-		pod: pod, st: st, waiting: map[string]translate.Waiting{},
+		pod: pod, st: st, changed: make(chan struct{}), waiting: map[string]translate.Waiting{},
 		failed: map[step]failure{},
 	}
 }
@@ -104,6 +105,7 @@ func (w *worker) erase() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.erased = true
+	w.setLocked(w.st)
 	return w.p.c.Ledger.Remove(w.uid)
 }
 
@@ -211,7 +213,7 @@ func (w *worker) change(edit func(st *ledger.State)) error {
 	if err := w.p.c.Ledger.SaveState(st); err != nil {
 		return err
 	}
-	w.st = st
+	w.setLocked(st)
 	return nil
 }
 
@@ -258,7 +260,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 				return view{}, err
 			}
 			w.announce(w.pod, w.st, st)
-			w.st = st
+			w.setLocked(st)
 		}
 	}
 	if w.stale && !w.refreshAt.IsZero() {
