@@ -263,6 +263,7 @@ func (r *run) holds(args []string) int {
 		return r.usage("")
 	}
 	failed := 0
+	looked := 0
 	var rows [][3]string
 	for _, arg := range rest {
 		fs, short, is := strings.Cut(arg, "@")
@@ -288,6 +289,7 @@ func (r *run) holds(args []string) int {
 		} else {
 			failed = 1
 		}
+		looked += len(snaps)
 		for _, s := range snaps {
 			for _, tag := range slices.Sorted(maps.Keys(s.Holds)) {
 				rows = append(rows, [3]string{s.Name, tag, dateText(s.Holds[tag])})
@@ -295,11 +297,13 @@ func (r *run) holds(args []string) int {
 		}
 	}
 	r.printHolds(rows, set['H'])
+	if looked == 0 {
+		r.inv.Outf("no datasets available\n")
+	}
 	return failed
 }
 
-// printHolds is print_holds. The host says "no datasets available" only where
-// no snapshot was looked at.
+// printHolds is print_holds.
 func (r *run) printHolds(rows [][3]string, scripted bool) {
 	if scripted {
 		for _, row := range rows {
