@@ -6,5 +6,6 @@ go build -trimpath -ldflags='-s -w' -o "$bin/reddwarf" ./cmd/reddwarf
 go build -trimpath -ldflags='-s -w' -o "$bin/podinit-linux" ./cmd/podinit
 go build -trimpath -o "$bin/host" ./hack/host/cmd/host
 go build -trimpath -o "$bin/images" ./hack/images/cmd/images
+go build -trimpath -ldflags='-s -w' -o "$bin/web" ./hack/images/web
 go build -trimpath -o "$bin/demo" ./hack/demo
 go build -trimpath -o "$bin/bench" ./hack/bench

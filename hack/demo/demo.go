@@ -96,7 +96,7 @@ func (s *show) tour() {
 	pod := s.firstPod()
 	say("Logs and exec work as usual")
 	s.kubectl("logs", pod)
-	s.kubectl("exec", pod, "--", "/web", "env", "GREETING")
+	s.kubectl("exec", pod, "--", "/web", "env")
 	s.exitCode(pod, 7)
 
 	say("A deleted pod is replaced, and nothing of it is left")

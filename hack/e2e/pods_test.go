@@ -36,7 +36,7 @@ func TestDeployment(t *testing.T) {
 	}
 	for _, p := range pods {
 		for ip := range seen {
-			if out := kubectl(t, "exec", p.Name, "--", "/web", "get", "http://"+ip+":8080/"); !strings.Contains(out, "web-") {
+			if out := kubectl(t, "exec", p.Name, "--", "/web", "fetch", "http://"+ip+":8080/"); !strings.Contains(out, "web-") {
 				t.Errorf("pod %s gets %q from %s", p.Name, out, ip)
 			}
 		}

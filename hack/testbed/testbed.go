@@ -79,10 +79,10 @@ func (b *Bed) start(ctx context.Context) error {
 		return err
 	}
 	images := filepath.Join(b.bin, "images")
-	if err := b.spawn("registry", images, "serve", "--listen", Registry); err != nil {
+	if err := b.spawn("registry", images, "serve", "--web", filepath.Join(b.bin, "web"), "--listen", Registry); err != nil {
 		return err
 	}
-	err = b.spawn("private-registry", images, "serve", "--listen", PrivateRegistry, "--user", RegistryUser, "--password", RegistryPassword)
+	err = b.spawn("private-registry", images, "serve", "--web", filepath.Join(b.bin, "web"), "--listen", PrivateRegistry, "--user", RegistryUser, "--password", RegistryPassword)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	vknode "github.com/virtual-kubelet/virtual-kubelet/node"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/scheme"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/record"
+
+	"reddwarf.io/reddwarf/network"
+	"reddwarf.io/reddwarf/network/ipam"
+	"reddwarf.io/reddwarf/provider"
+	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/node"
+	"reddwarf.io/reddwarf/provider/objects"
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/oci"
+	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/command"
+	"reddwarf.io/reddwarf/zones/globalzone"
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// kubernetesVersion is the release whose kubelet the agent behaves as.
+const kubernetesVersion = "v1.37.2"
+
+// agent is the daemon. run builds each part and passes it on.
+type agent struct {
+	config
+	log *logrus.Entry
+
+	host   command.Local
+	rest   *rest.Config
+	api    clients
+	facts  globalzone.Facts
+	store  *storage.Store
+	zones  *zones.Host
+	events record.EventRecorder
+}
+
+func (a *agent) run(ctx context.Context) error {
+	if err := a.lookAround(ctx); err != nil {
+		return err
+	}
+	nodes, err := a.newNode()
+	if err != nil {
+		return err
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	defer broadcaster.Shutdown()
+	broadcaster.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: a.api.events.CoreV1().Events("")})
+	a.events = broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "kubelet", Host: a.NodeName})
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { nodes.Run(ctx); return nil })
+	controller, err := a.nodeController(ctx, nodes)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return a.keepNode(ctx, controller) })
+	group.Go(func() error { return a.runPods(ctx, group, nodes) })
+	err = group.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil // told to stop
+	}
+	return err
+}
+
+// lookAround reads what the host is and connects to the cluster; what is
+// missing on the host is said here, before the node is registered.
+func (a *agent) lookAround(ctx context.Context) error {
+	features, err := zones.Probe(ctx, a.host)
+	if err != nil {
+		return err
+	}
+	if a.facts, err = globalzone.Read(ctx, a.host); err != nil {
+		return err
+	}
+	if a.rest, a.api, err = newClients(a.Kubeconfig); err != nil {
+		return err
+	}
+	a.zones = zones.New(a.host, features)
+	a.store = storage.New(a.host, storage.Config{Pool: a.Pool})
+	if err := a.store.Setup(ctx); err != nil {
+		return err
+	}
+	a.log.WithFields(logrus.Fields{
+		"host": a.facts.PrettyName, "kernel": a.facts.Kernel, "cpus": a.facts.CPUs, "memory": a.facts.MemoryBytes >> 20,
+	}).Info("starting")
+	return nil
+}
+
+func (a *agent) newNode() (*node.Provider, error) {
+	reserved, err := resource.ParseQuantity(a.ReservedMemory)
+	if err != nil {
+		return nil, fmt.Errorf("--reserved-memory: %w", err)
+	}
+	return node.NewProvider(node.Config{
+		Name:      a.NodeName,
+		Addresses: a.addresses(),
+		Port:      10250,
+		Brands:    a.Brands,
+		Labels:    a.Labels,
+		MaxPods:   a.MaxPods,
+		Reserved:  node.Capacity{CPUs: a.ReservedCPUs, MemoryBytes: reserved.Value()},
+		Version:   kubernetesVersion + "+reddwarf." + version,
+		OSImage:   a.facts.PrettyName,
+		Kernel:    a.facts.Kernel,
+		Source: node.SourceFunc(func(ctx context.Context) (node.Capacity, error) {
+			facts, err := globalzone.Read(ctx, a.host)
+			if err != nil {
+				return node.Capacity{}, err
+			}
+			space, err := a.store.Capacity(ctx)
+			if err != nil {
+				return node.Capacity{}, err
+			}
+			return node.Capacity{CPUs: facts.CPUs, MemoryBytes: facts.MemoryBytes, EphemeralStorage: space.Total}, nil
+		}),
+	})
+}
+
+// nodeController carries the Node to the API server and renews the lease.
+func (a *agent) nodeController(ctx context.Context, nodes *node.Provider) (*vknode.NodeController, error) {
+	object := nodes.Node(ctx)
+	api := a.api.api.CoreV1().Nodes()
+	return vknode.NewNodeController(nodes, object, api,
+		vknode.WithNodeEnableLeaseV1(a.api.lease.CoordinationV1().Leases(corev1.NamespaceNodeLease), vknode.DefaultLeaseDuration),
+		vknode.WithNodeStatusUpdateErrorHandler(func(ctx context.Context, err error) error {
+			if !apierrors.IsNotFound(err) {
+				return err
+			}
+			a.log.Warn("the node was deleted from the API; registering it again")
+			_, err = api.Create(ctx, nodes.Node(ctx), metav1.CreateOptions{})
+			return err
+		}))
+}
+
+// keepNode registers the node, however long the API server takes to answer.
+func (a *agent) keepNode(ctx context.Context, controller *vknode.NodeController) error {
+	for {
+		_, err := a.api.api.CoreV1().Nodes().Get(ctx, a.NodeName, metav1.GetOptions{})
+		if err == nil || apierrors.IsNotFound(err) {
+			return controller.Run(ctx)
+		}
+		a.log.WithError(err).Warn("the API server cannot be reached; trying again")
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// runPods starts everything that needs the node's pod addresses.
+func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.Provider) error {
+	prefixes, err := a.podCIDRs(ctx)
+	if err != nil {
+		return err
+	}
+	pools, err := a.setupNetwork(ctx, prefixes)
+	if err != nil {
+		return err
+	}
+	var p *provider.Provider
+	// Nothing changes before the watches run, and then p is there.
+	w := newWatches(a.api.api, a.NodeName, func(k objects.Key) { p.ObjectChanged(k) })
+	p, err = a.newProvider(ctx, w, nodes, pools)
+	if err != nil {
+		return err
+	}
+	pods, err := vknode.NewPodController(vknode.PodControllerConfig{
+		PodClient:                 p.PodsGetter(),
+		PodInformer:               w.pods,
+		EventRecorder:             a.events,
+		Provider:                  p,
+		ConfigMapInformer:         w.none.Core().V1().ConfigMaps(),
+		SecretInformer:            w.none.Core().V1().Secrets(),
+		ServiceInformer:           w.none.Core().V1().Services(),
+		SkipDownwardAPIResolution: true,
+	})
+	if err != nil {
+		return err
+	}
+	serve, err := a.kubeletAPI(ctx, p)
+	if err != nil {
+		return err
+	}
+	group.Go(func() error { return w.run(ctx) })
+	group.Go(func() error { return p.Run(ctx) })
+	group.Go(func() error { return pods.Run(ctx, 10) })
+	group.Go(func() error { return serve(ctx) })
+	return nil
+}
+
+// podCIDRs waits until the cluster has given the node its pod addresses,
+// unless the operator did.
+func (a *agent) podCIDRs(ctx context.Context) ([]netip.Prefix, error) {
+	if a.PodCIDR != "" {
+		return []netip.Prefix{netip.MustParsePrefix(a.PodCIDR)}, nil
+	}
+	for said := false; ; {
+		n, err := a.api.api.CoreV1().Nodes().Get(ctx, a.NodeName, metav1.GetOptions{})
+		if err == nil && len(n.Spec.PodCIDRs) > 0 {
+			var out []netip.Prefix
+			for _, s := range n.Spec.PodCIDRs {
+				p, err := netip.ParsePrefix(s)
+				if err != nil {
+					return nil, fmt.Errorf("node.spec.podCIDRs %q: %w", s, err)
+				}
+				out = append(out, p)
+			}
+			a.log.WithField("podCIDRs", n.Spec.PodCIDRs).Info("pod addresses")
+			return out, nil
+		}
+		if err == nil && !said {
+			a.log.Info("waiting for node.spec.podCIDR; set --pod-cidr if the cluster assigns none")
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+func (a *agent) setupNetwork(ctx context.Context, prefixes []netip.Prefix) ([]provider.Addresses, error) {
+	var pools []provider.Addresses
+	var gateways []netip.Prefix
+	for _, p := range prefixes {
+		pool, err := ipam.New(p)
+		if err != nil {
+			return nil, err
+		}
+		pools, gateways = append(pools, pool), append(gateways, pool.Gateway())
+	}
+	return pools, network.New(a.host, network.Config{Etherstub: a.Etherstub}).Setup(ctx, gateways)
+}
+
+func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provider, pools []provider.Addresses) (*provider.Provider, error) {
+	records, err := ledger.Open(filepath.Join(a.DataDir, "pods"))
+	if err != nil {
+		return nil, err
+	}
+	resolver, err := hostResolver()
+	if err != nil {
+		return nil, err
+	}
+	transport, err := zones.ParseTransport(a.Transport)
+	if err != nil {
+		return nil, err
+	}
+	var dns []netip.Addr
+	for _, s := range a.ClusterDNS {
+		dns = append(dns, netip.MustParseAddr(s))
+	}
+	images := oci.New(a.store, oci.Config{InsecureRegistries: a.InsecureRegistries})
+	return provider.New(provider.Config{
+		Node: translate.Node{
+			Name:          a.NodeName,
+			HostIPs:       a.addresses(),
+			ClusterDNS:    dns,
+			ClusterDomain: a.ClusterDomain,
+			Resolver:      resolver,
+			Brands:        a.Brands,
+			Podinit:       map[string]string{translate.BrandLX: a.PodinitLX, translate.BrandNative: a.PodinitNative},
+			Capacity:      nodes.Node(ctx).Status.Allocatable,
+		},
+		Ledger: records,
+		Zones:  a.zones,
+		Dial: func(z zones.Zone) provider.Podinit {
+			return podinit.NewClient(func(ctx context.Context) (net.Conn, error) { return a.zones.Dial(ctx, z, transport) })
+		},
+		Storage:   a.store,
+		Images:    images,
+		Links:     network.New(a.host, network.Config{Etherstub: a.Etherstub}),
+		Addresses: pools,
+		Slots:     ipam.NewSlots(1 << 16),
+		Cluster:   provider.NewCluster(w.objects, w.tokens, w.services.Core().V1().Services().Lister()),
+		Pods:      a.api.api.CoreV1(),
+		Lister:    provider.NewPodLister(w.pods.Lister(), w.pods.Informer().HasSynced),
+		Events:    a.events,
+		Log:       a.log,
+		LogLinks:  a.LogDir,
+	})
+}
+
+func (a *agent) addresses() []netip.Addr {
+	var out []netip.Addr
+	for _, s := range a.NodeIP {
+		out = append(out, netip.MustParseAddr(s)) // validate has seen it
+	}
+	return out
+}
+
+// hostResolver reads the resolver configuration that pods with dnsPolicy
+// Default get. A host without one is no error.
+func hostResolver() (translate.Resolver, error) {
+	text, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return translate.Resolver{}, err
+	}
+	return translate.ParseResolver(string(text)), nil
+}
