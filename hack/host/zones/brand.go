@@ -172,7 +172,7 @@ func parseBrand(data []byte) (*Brand, error) {
 // than nothing. The hooks of the brands built in are known and left out.
 func (b *Brand) unsimulated() string {
 	for _, name := range []string{"boot", "halt", "prestatechange", "poststatechange", "verify_adm"} {
-		if cmd := b.Hooks[name]; cmd != "" && !hookDoesNothing(cmd) {
+		if succeeds, _ := trivialHook(b.Hooks[name]); b.Hooks[name] != "" && !succeeds {
 			return name
 		}
 	}

@@ -151,56 +151,81 @@ func (a *admin) verify(ctx context.Context) int {
 	return exitOK
 }
 
-// hookDoesNothing reports whether a brand's hook is a program whose only
-// effect is to succeed. Other hooks would have to be run on illumos.
-func hookDoesNothing(cmd string) bool {
+// trivialHook reports whether a brand's hook is true(1) or false(1), and which.
+// Other hooks would have to be run on illumos.
+func trivialHook(cmd string) (succeeds, trivial bool) {
 	f := strings.Fields(cmd)
-	return len(f) > 0 && (f[0] == "/usr/bin/true" || f[0] == "/bin/true" || f[0] == "true")
+	if len(f) == 0 {
+		return false, false
+	}
+	switch f[0] {
+	case "/usr/bin/true", "/bin/true", "true":
+		return true, true
+	case "/usr/bin/false", "/bin/false", "false":
+		return false, true
+	}
+	return false, false
 }
 
-// hook runs a brand's hook as far as that is simulated: one that is empty or
-// does nothing.
-func (a *admin) hook(name string, builtin bool) (cmd string, ok bool) {
+// hook runs a brand's hook as far as that is simulated. An empty one succeeds
+// if zoneadm has built-in behaviour for it that changes nothing else.
+func (a *admin) hook(name string, builtin bool) (succeeds, simulated bool) {
 	cfg, _ := a.m.savedConfig(a.zone)
 	b, err := a.m.brand(cfg.Root["brand"], a.inv.Files)
 	if err != nil {
 		a.zerror("missing or invalid brand")
-		return "", false
+		return false, false
 	}
-	cmd = b.Hooks[name]
-	if hookDoesNothing(cmd) || cmd == "" && builtin {
-		return cmd, true
+	cmd := b.Hooks[name]
+	if cmd == "" && builtin {
+		return true, true
 	}
-	a.inv.Errf("simulated host: the %s of brand %s is not simulated\n", name, b.Name)
-	return cmd, false
+	if cmd == "" && name == "install" {
+		a.zerror("Missing brand install command")
+		return false, false
+	}
+	if succeeds, simulated = trivialHook(cmd); !simulated {
+		a.inv.Errf("simulated host: the %s of brand %s is not simulated\n", name, b.Name)
+	}
+	return succeeds, simulated
 }
 
-// install implements zoneadm install for brands whose hook does nothing.
+// through sets a state, and the one before it while a hook runs: a zone whose
+// hook fails stays incomplete.
+func (a *admin) through(ctx context.Context, hook string, to state) int {
+	succeeds, simulated := a.hook(hook, false)
+	if !simulated {
+		return exitErr
+	}
+	return a.locked(ctx, func() int {
+		if code := a.setState(stateIncomplete); code != exitOK {
+			return code
+		}
+		if !succeeds {
+			return exitErr
+		}
+		return a.setState(to)
+	})
+}
+
+// install implements zoneadm install for brands with a trivial hook.
 func (a *admin) install(ctx context.Context) int {
 	if !a.check("install", false, true, false) || !a.verifyDetails(ctx, "install") {
 		return exitErr
 	}
-	if cfg, ok := a.m.savedConfig(a.zone); ok {
-		if b, err := a.m.brand(cfg.Root["brand"], a.inv.Files); err == nil && b.Hooks["install"] == "" {
-			a.zerror("Missing brand install command")
-			return exitErr
-		}
-	}
-	if _, ok := a.hook("install", false); !ok {
-		return exitErr
-	}
-	return a.locked(ctx, func() int { return a.setState(stateInstalled) })
+	return a.through(ctx, "install", stateInstalled)
 }
 
 func (a *admin) setState(st state) int {
 	if err := a.m.setState(a.zone, st); err != zOK {
-		a.inv.Errf("zoneadm: could not reset state: %s\n", err.Error())
+		a.inv.Errf("zoneadm: %s: could not set state: %s\n", a.zone, err.Error())
 		return exitErr
 	}
 	return exitOK
 }
 
-// uninstall implements zoneadm uninstall for brands whose hook does nothing.
+// uninstall implements zoneadm uninstall for brands with a trivial hook. The
+// built-in uninstall, which destroys the zonepath, is not simulated.
 func (a *admin) uninstall(ctx context.Context) int {
 	if !a.check("uninstall", false, true, false) {
 		return exitErr
@@ -222,10 +247,7 @@ func (a *admin) uninstall(ctx context.Context) int {
 		}
 		return exitErr
 	}
-	if _, ok := a.hook("uninstall", false); !ok {
-		return exitErr
-	}
-	return a.locked(ctx, func() int { return a.setState(stateConfigured) })
+	return a.through(ctx, "uninstall", stateConfigured)
 }
 
 // attach implements zoneadm attach. With -F no hook runs: the zone only has to
@@ -246,7 +268,7 @@ func (a *admin) attach(ctx context.Context) int {
 		return exitErr
 	}
 	if !force {
-		if _, ok := a.hook("attach", true); !ok {
+		if ok, _ := a.hook("attach", true); !ok {
 			return exitErr
 		}
 	}
@@ -275,7 +297,7 @@ func (a *admin) detach(ctx context.Context) int {
 	if !a.check("detach", false, true, false) || !a.verifyDetails(ctx, "detach") {
 		return exitErr
 	}
-	if _, ok := a.hook("detach", true); !ok {
+	if ok, _ := a.hook("detach", true); !ok {
 		return exitErr
 	}
 	return a.locked(ctx, func() int { return a.setState(stateConfigured) })

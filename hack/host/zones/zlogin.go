@@ -112,6 +112,9 @@ func (l *login) run(ctx context.Context, name string, args []string) int {
 	case l.console || l.std:
 		l.inv.Errf("simulated host: zlogin -C and -I are not simulated\n")
 		return exitErr
+	case l.pty && len(args) > 0 && !l.inv.Terminal:
+		l.inv.Errf("simulated host: what zlogin -i does without a terminal is undefined\n")
+		return exitErr
 	case st != stateRunning && st != stateMounted:
 		return l.zerror("login allowed only to running zones (%s is '%s').", name, st)
 	}

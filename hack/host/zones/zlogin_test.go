@@ -73,6 +73,7 @@ func TestZloginRefuses(t *testing.T) {
 		{"-C web id", "zlogin: Commands may not be specified for console login.\n" + usage, 2},
 		{"-d web", "zlogin: -d may only be specified with console login\n" + usage, 2},
 		{"-C web", "simulated host: zlogin -C and -I are not simulated\n", 1},
+		{"-i web id", "simulated host: what zlogin -i does without a terminal is undefined\n", 1},
 		{"none id", "zlogin: zone 'none' unknown\n", 1},
 		{"global id", "zlogin: 'zlogin' not applicable to the global zone\n", 1},
 		{"db id", "zlogin: cannot login to a zone which is 'configured'\n", 1},
@@ -157,5 +158,26 @@ func TestZloginWithoutSu(t *testing.T) {
 	h.paths.Remove("/zones/web/root/usr/bin")
 	if r := h.run("zlogin", "web", "id"); r.out != "/bin/su\nroot\n-c\nid" {
 		t.Errorf("with /bin/su only: ran %q", r.out)
+	}
+}
+
+// TestZloginTerminal: with a terminal a login or -i gets a pty of the zone.
+func TestZloginTerminal(t *testing.T) {
+	h := zloginHost(t, OmniOS)
+	var got Entry
+	h.backend.OnEnter = func(_ context.Context, _ int, e Entry) (int, error) { got = e; return 0, nil }
+	for _, tt := range []struct {
+		args     []string
+		want     string
+		terminal bool
+	}{
+		{[]string{"web"}, "/bin/login -h zone:global -f root", true},
+		{[]string{"-i", "web", "/bin/x", "a b"}, "/bin/x a b", true},
+		{[]string{"web", "id"}, "/usr/bin/su root -c id", false},
+	} {
+		h.terminal(append([]string{"zlogin"}, tt.args...), "")
+		if strings.Join(got.Argv, " ") != tt.want || got.Terminal != tt.terminal {
+			t.Errorf("zlogin %q: %q, terminal %v", tt.args, got.Argv, got.Terminal)
+		}
 	}
 }

@@ -58,6 +58,15 @@ func (h *host) runWith(ctx context.Context, stdin string, argv ...string) result
 	return result{out.String(), errOut.String(), code}
 }
 
+// terminal runs a command whose standard input is a terminal.
+func (h *host) terminal(argv []string, typed string) result {
+	h.t.Helper()
+	var out, errOut bytes.Buffer
+	code := h.Commands()[argv[0]](h.t.Context(), &program.Invocation{Argv: argv, Dir: "/", Stdin: strings.NewReader(typed),
+		Stdout: &out, Stderr: &errOut, Terminal: true, Files: testFiles{h.files}})
+	return result{out.String(), errOut.String(), code}
+}
+
 func (h *host) run(argv ...string) result { h.t.Helper(); return h.runWith(h.t.Context(), "", argv...) }
 
 // must runs a command that succeeds and returns its output.
@@ -152,5 +161,31 @@ func TestPodLifecycle(t *testing.T) {
 				t.Errorf("list after delete:\n%s", list)
 			}
 		})
+	}
+}
+
+// TestZonecfgDialogue: with a terminal zonecfg prompts and asks.
+func TestZonecfgDialogue(t *testing.T) {
+	h := newHost(t, OmniOS)
+	zonecfg := []string{"zonecfg", "-z", "web"}
+	for _, tt := range []struct {
+		name, typed, out string
+		code             int
+	}{
+		{"create", "create -b\nset zonepath=/zones/web\nadd attr\nset name=a; set type=string\nset value=b\nend\nexit\n",
+			"Use 'create' to begin configuring a new zone.\nzonecfg:web> zonecfg:web> zonecfg:web> zonecfg:web:attr> zonecfg:web:attr> zonecfg:web:attr> zonecfg:web> ", 0},
+		{"no", "delete\nmaybe\nno\ninfo autoboot\n", "zonecfg:web> Are you sure you want to delete zone web (y/[n])? " +
+			"Are you sure you want to delete zone web (y/[n])? zonecfg:web> autoboot: false\nzonecfg:web> ", 0},
+		{"quit an open resource", "add net\nexit\ny\n", "zonecfg:web> zonecfg:web:net> Resource incomplete; really quit (y/[n])? ", 1},
+		{"go on", "create\nn\nset brand=no\nexit\n\nset brand=lx\nexit\n", "zonecfg:web> Zone web already exists; create anyway (y/[n])? zonecfg:web> zonecfg:web> " +
+			"Configuration not saved; really quit (y/[n])? zonecfg:web> zonecfg:web> ", 1},
+		{"yes", "delete\ny\n", "zonecfg:web> Are you sure you want to delete zone web (y/[n])? zonecfg:web> ", 0},
+	} {
+		if r := h.terminal(zonecfg, tt.typed); r.out != tt.out || r.code != tt.code {
+			t.Errorf("%s: exit code %d, stdout:\n%q\nwant %d:\n%q\nstderr: %s", tt.name, r.code, r.out, tt.code, tt.out, r.err)
+		}
+	}
+	if r := h.run("zonecfg", "-z", "web", "info"); r.code != 1 {
+		t.Errorf("the zone is still there: %+v", r)
 	}
 }
