@@ -56,7 +56,7 @@ func readLog(t *testing.T, z *zonetest.Zone, path string) string {
 }
 
 func TestContainerRunsToItsEnd(t *testing.T) {
-	z := zonetest.New(t, zonetest.Build(t))
+	z := zonetest.New(t)
 	z.Busybox(t, "web")
 	c := shell("web", `echo "out $A"; echo err >&2; echo -n bye >/dev/termination-log; exit 7`)
 	c.Env = append(c.Env, "A=a b;$(x)\n\"'é")
@@ -78,7 +78,7 @@ func TestContainerRunsToItsEnd(t *testing.T) {
 }
 
 func TestExecCarriesStreamsAndExitCode(t *testing.T) {
-	z := zonetest.New(t, zonetest.Build(t))
+	z := zonetest.New(t)
 	z.Busybox(t, "web")
 	z.Boot(t, shell("web", "sleep 1000"))
 	c := z.Client()

@@ -30,19 +30,45 @@ import (
 // rootVar tells a test program to become the init of a sandbox.
 const rootVar = "REDDWARF_ZONETEST_ROOT"
 
-// Main is for TestMain: it makes the test program able to be a sandbox's init.
+// programVar has the path of podinit, which Main has built.
+const programVar = "REDDWARF_ZONETEST_PODINIT"
+
+// Main is for TestMain: it makes the test program able to be a sandbox's init,
+// and builds podinit for the tests.
 func Main(m *testing.M) {
 	if root := os.Getenv(rootVar); root != "" {
 		fmt.Fprintln(os.Stderr, "zonetest:", enter(root)) //nolint:errcheck // it is on its way out
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(buildAndRun(m))
+}
+
+func buildAndRun(m *testing.M) int {
+	if os.Getuid() != 0 {
+		return m.Run() // New skips
+	}
+	dir, err := os.MkdirTemp("", "podinit")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "zonetest:", err) //nolint:errcheck // the exit code says it too
+		return 1
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	out := filepath.Join(dir, "podinit")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "reddwarf.io/reddwarf/cmd/podinit") //nolint:noctx // it ends
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if words, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "zonetest: build podinit: %v\n%s", err, words) //nolint:errcheck // as above
+		return 1
+	}
+	if err := os.Setenv(programVar, out); err != nil {
+		return 1
+	}
+	return m.Run()
 }
 
 // Zone is a running sandbox.
 type Zone struct {
-	Dir     string // the zonepath: root, and run linked from it
-	Program string // podinit
+	Dir     string // the zonepath, with root, spec, run and logs
 	cmd     *exec.Cmd
 	ended   chan struct{}
 	console *console
@@ -65,33 +91,22 @@ func (c *console) String() string {
 	return c.text.String()
 }
 
-// Build returns podinit's program, built for this machine.
-func Build(t *testing.T) string {
+// New prepares a zone, not yet booted, with podinit as its init.
+func New(t *testing.T) *Zone {
 	t.Helper()
-	if os.Getuid() != 0 {
+	program := os.Getenv(programVar)
+	if program == "" {
 		t.Skip("needs root, to make namespaces and mounts")
 	}
 	if _, err := exec.LookPath("busybox"); err != nil {
 		t.Skip("needs busybox-static, for the containers' programs")
 	}
-	out := filepath.Join(t.TempDir(), "podinit")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", out, "reddwarf.io/reddwarf/cmd/podinit")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if words, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build podinit: %v\n%s", err, words)
-	}
-	return out
-}
-
-// New prepares a zone, not yet booted, with podinit as its init.
-func New(t *testing.T, program string) *Zone {
-	t.Helper()
 	// Not t.TempDir: the path of a socket must be short.
 	dir, err := os.MkdirTemp("", "zone")
 	if err != nil {
 		t.Fatal(err)
 	}
-	z := &Zone{Dir: dir, Program: program, console: &console{}}
+	z := &Zone{Dir: dir, console: &console{}}
 	t.Cleanup(func() {
 		z.Kill()
 		if err := os.RemoveAll(dir); err != nil {

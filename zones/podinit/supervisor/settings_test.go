@@ -1,0 +1,178 @@
+//go:build linux
+
+package supervisor_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reddwarf.io/reddwarf/zones/podinit"
+	"reddwarf.io/reddwarf/zones/podinit/zonetest"
+)
+
+// output boots a zone with one container and returns what its log says.
+func output(t *testing.T, z *zonetest.Zone, c podinit.Container) string {
+	t.Helper()
+	z.Boot(t, c)
+	if st := until(t, z.Client(), c.Name, exited); st.StartError != "" {
+		t.Fatal(st.StartError)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(readLog(t, z, c.Name+"/0.log")) {
+		_, text, _ := strings.Cut(line, " F ")
+		out.WriteString(text)
+	}
+	return out.String()
+}
+
+func id(n int64) *int64 { return &n }
+
+func TestIdentity(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*podinit.Container)
+		want string
+	}{
+		{"default", func(*podinit.Container) {}, "0 0 0 /root"},
+		{"by-name", func(c *podinit.Container) { c.User = "web" }, "1000 1001 1001 2000 /home/web"},
+		{"by-number", func(c *podinit.Container) { c.User = "1000" }, "1000 1001 1001 2000 /home/web"},
+		{"unknown-number", func(c *podinit.Container) { c.User = "77:88" }, "77 88 88 /"},
+		{"group-by-name", func(c *podinit.Container) { c.User = "77:extra" }, "77 2000 2000 /"},
+		{"pod-wins", func(c *podinit.Container) {
+			c.User, c.RunAsUser, c.RunAsGroup = "web", id(5), id(6)
+			c.SupplementalGroups = []int64{42, 7}
+		}, "5 6 6 7 42 /"},
+		{"home-given", func(c *podinit.Container) { c.Env = append(c.Env, "HOME=/x") }, "0 0 0 /x"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			z := zonetest.New(t)
+			z.Busybox(t, "web")
+			c := shell("web", `echo $(id -u) $(id -g) $(id -G) $HOME`)
+			tt.edit(&c)
+			if got := strings.TrimSpace(output(t, z, c)); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			st := until(t, z.Client(), "web", exited)
+			if want := strings.Fields(tt.want); len(want) > 1 && (itoa(st.UID) != want[0] || itoa(st.GID) != want[1]) {
+				t.Errorf("the state says %d:%d", st.UID, st.GID)
+			}
+		})
+	}
+}
+
+func itoa(n int64) string {
+	var b []byte
+	for ; n > 0 || b == nil; n /= 10 {
+		b = append([]byte{byte('0' + n%10)}, b...)
+	}
+	return string(b)
+}
+
+func TestSurroundings(t *testing.T) {
+	z := zonetest.New(t)
+	z.Busybox(t, "web")
+	c := shell("web", `pwd; hostname; ls /proc/self/fd | tr '\n' ' '; echo; umask; readlink /proc/self/root; ls -d /reddwarf /c 2>/dev/null; cat /proc/1/comm; ls /dev/null`)
+	c.Dir = "/made/for it"
+	got := output(t, z, c)
+	// ls has its directory open as 3.
+	want := "/made/for it\npod-1\n0 1 2 3 \n0022\n/\ninit\n/dev/null\n"
+	if got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestPrivileges(t *testing.T) {
+	const script = `grep -E 'Cap(Eff|Bnd|Inh)|NoNewPrivs' /proc/self/status | tr -s '\t\n' '  '`
+	for _, tt := range []struct {
+		name string
+		edit func(*podinit.Container)
+		want string
+	}{
+		{"default", func(*podinit.Container) {},
+			"CapInh: 0000000000000000 CapEff: 00000000a80425fb CapBnd: 00000000a80425fb NoNewPrivs: 0 "},
+		{"drop-all", func(c *podinit.Container) { c.DropCapabilities, c.NoNewPrivileges = []string{"ALL"}, true },
+			"CapInh: 0000000000000000 CapEff: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 1 "},
+		{"drop-all-add-one", func(c *podinit.Container) {
+			c.DropCapabilities, c.AddCapabilities = []string{"ALL"}, []string{"NET_BIND_SERVICE"}
+		}, "CapInh: 0000000000000000 CapEff: 0000000000000400 CapBnd: 0000000000000400 NoNewPrivs: 0 "},
+		{"add-one", func(c *podinit.Container) { c.AddCapabilities = []string{"CAP_NET_ADMIN"} },
+			"CapInh: 0000000000000000 CapEff: 00000000a80435fb CapBnd: 00000000a80435fb NoNewPrivs: 0 "},
+		{"not-root", func(c *podinit.Container) { c.RunAsUser = id(1000) },
+			"CapInh: 0000000000000000 CapEff: 0000000000000000 CapBnd: 00000000a80425fb NoNewPrivs: 0 "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			z := zonetest.New(t)
+			z.Busybox(t, "web")
+			c := shell("web", script)
+			tt.edit(&c)
+			if got := output(t, z, c); strings.TrimSpace(got) != strings.TrimSpace(tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMounts(t *testing.T) {
+	z := zonetest.New(t)
+	root := z.Busybox(t, "web")
+	// Links as images have them, and as a hostile image would.
+	for link, to := range map[string]string{"var-run": "/run", "up": "../../../../..", "abs": "/"} {
+		if err := os.Symlink(to, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	z.Write(t, "v/data/sub/file", "in sub\n")
+	z.Write(t, "v/data/plain", "plain\n")
+	if err := os.Symlink("/", z.Root("v/data/evil")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(z.Dir, "spec", "hosts"), []byte("127.0.0.1 localhost\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := shell("web", `
+cat /run/token/plain /etc/hosts /one /nested/inner/file
+echo w >/nested/new && echo writable
+(echo w >/run/token/x) 2>/dev/null || echo read-only
+(echo w >/etc/hosts) 2>/dev/null || echo hosts read-only
+ls /escape | tr '\n' ' '; echo
+ls /up-target
+`)
+	c.Mounts = []podinit.Mount{
+		{Volume: "data", Target: "/var-run/token", ReadOnly: true},
+		{File: "hosts", Target: "/etc/hosts"},
+		{Volume: "data", SubPath: "plain", Target: "/one"},
+		{Volume: "data", SubPath: "made/new", Target: "/nested"},
+		{Volume: "data", SubPath: "sub", Target: "/nested/inner"},
+		{Volume: "data", SubPath: "evil", Target: "/escape"}, // the volume itself, not the zone
+		{Volume: "data", SubPath: "sub", Target: "/up/up-target"},
+	}
+	got := output(t, z, c)
+	want := "plain\n127.0.0.1 localhost\nplain\nin sub\nwritable\nread-only\nhosts read-only\nevil made plain sub \nfile\n"
+	if got != want {
+		t.Errorf("got %q\nwant %q", got, want)
+	}
+	if _, err := os.Stat(z.Root("v/data/made/new/new")); err != nil {
+		t.Errorf("what was written is not in the volume: %v", err)
+	}
+	if _, err := os.Stat(z.Root("up-target")); err == nil {
+		t.Error("a mount point was made outside the container's root")
+	}
+}
+
+func TestReadOnlyRoot(t *testing.T) {
+	z := zonetest.New(t)
+	z.Busybox(t, "web")
+	z.Write(t, "v/data/file", "x\n")
+	c := shell("web", `(echo w >/x) 2>/dev/null || echo refused; echo w >/data/y && echo allowed; mkdir -p /tmp/z 2>/dev/null || echo refused; echo bye >/dev/termination-log`)
+	c.ReadOnlyRoot = true
+	c.TerminationMessagePath = "/dev/termination-log"
+	c.Mounts = []podinit.Mount{{Volume: "data", Target: "/data"}}
+	if got := output(t, z, c); got != "refused\nallowed\nrefused\n" {
+		t.Errorf("got %q", got)
+	}
+	if st := until(t, z.Client(), "web", exited); st.Message != "bye\n" {
+		t.Errorf("message %q", st.Message)
+	}
+}
