@@ -44,6 +44,13 @@ func New() (*Backend, error) {
 			return nil, fmt.Errorf("bridge firewall: %w", err)
 		}
 	}
+	// Linux answers ARP for any of its addresses on any interface, and a bridge
+	// is one: it would answer zones that ask for a VNIC's address.
+	for name, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		if err := sysctl("net/ipv4/conf/all/"+name, value); err != nil {
+			return nil, err
+		}
+	}
 	b := &Backend{redirects: true, base: map[string]datalink.Counters{}}
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
