@@ -306,17 +306,19 @@ func TestKilledZoneadm(t *testing.T) {
 	})
 }
 
+// ownBrand returns a native brand with a change.
+func ownBrand(t *testing.T, edit func(*Brand)) *Brand {
+	b, err := builtinBrand(OmniOS, "sparse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Name = "own"
+	edit(b)
+	return b
+}
+
 // TestInitExit: what happens when init ends, by distribution and brand.
 func TestInitExit(t *testing.T) {
-	own := func(name string, edit func(*Brand)) *Brand {
-		b, err := builtinBrand(OmniOS, "sparse")
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Name = name
-		edit(b)
-		return b
-	}
 	for _, tt := range []struct {
 		name   string
 		distro Distro
@@ -338,7 +340,7 @@ func TestInitExit(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				brand := own("own", tt.edit)
+				brand := ownBrand(t, tt.edit)
 				h := newHost(t, tt.distro, func(c *Config) {
 					c.Brands = func(string, program.Files) (*Brand, error) { return brand, nil }
 				})

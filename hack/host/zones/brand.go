@@ -93,7 +93,7 @@ func readAll(files program.Files, path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, 1<<20))
 }
 

@@ -106,6 +106,7 @@ func (op *operation) serve(ctx context.Context, request, bootArgs string) bool {
 		case "shutdown":
 			return op.shutdown(ctx)
 		}
+	default: // zoneadm does not ask in other states
 	}
 	return wrong()
 }

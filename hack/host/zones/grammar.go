@@ -79,7 +79,7 @@ func (p *parser) parse(onError func(kind parsed, c command, at token)) (command,
 	switch first.kind {
 	case tokenEnd, tokenTerminator:
 		return command{}, parsedNothing
-	case tokenCommand:
+	case tokenCommand: // goes on below
 	default:
 		onError(parsedSyntax, command{}, first)
 		p.skip()

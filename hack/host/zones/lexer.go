@@ -160,6 +160,7 @@ func (l *lexer) wordLen() int {
 		stop += ","
 	case lexComplex:
 		stop = " \t\n\",;=()"
+	default:
 	}
 	n := strings.IndexAny(l.input[l.pos:], stop)
 	if n < 0 {
@@ -175,6 +176,7 @@ func (l *lexer) keyword(word string) bool {
 		return isResource(word) || isProperty(l.distro, word)
 	case lexComplex:
 		return isProperty(l.distro, word)
+	default:
+		return false
 	}
-	return false
 }

@@ -128,6 +128,7 @@ func privilegeFault(name string, why code) string {
 		return `required privilege "` + name + `" is missing from the zone's privilege set`
 	case zPrivUnknown:
 		return `unknown privilege "` + name + `" specified in the zone's privilege set`
+	default:
+		return "failed to determine the zone's privilege set"
 	}
-	return "failed to determine the zone's privilege set"
 }

@@ -194,7 +194,7 @@ func (s *session) readFile() (string, int) {
 		s.zerr("could not open file %s: %s", s.fileName, errnoText(err))
 		return "", exitErr
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	info, err := s.inv.Files.Lstat(name)
 	if st, ok := f.(interface{ Stat() (fs.FileInfo, error) }); ok {
 		info, err = st.Stat()

@@ -195,6 +195,7 @@ func (s *session) mayCreate(force bool) bool {
 	case answerNone:
 		s.zerr("Zone exists, input not from terminal and -F not specified:\ncreate command ignored, exiting.")
 		s.exit(exitErr)
+	default:
 	}
 	return false
 }
@@ -218,6 +219,7 @@ func (s *session) exitCommand(c command) {
 		s.exit(exitErr)
 	case answerYes:
 		s.timeToExit = true
+	default:
 	}
 }
 
@@ -238,6 +240,7 @@ func (s *session) delete(c command) {
 			return
 		case answerNo:
 			return
+		default:
 		}
 	}
 	s.initialize(true)
@@ -302,6 +305,7 @@ func (s *session) revert(c command) {
 			return
 		case answerNo:
 			return
+		default:
 		}
 	}
 	s.deleteName = ""

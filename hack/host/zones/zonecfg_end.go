@@ -167,7 +167,7 @@ func (s *session) validAttr() bool {
 		s.zerr("Invalid attr name %s: can only contain alpha-numeric characters, plus '-' and '.'.", name)
 		ok = false
 	}
-	valid := true
+	var valid bool
 	switch kind {
 	case "boolean":
 		valid = v == "true" || v == "false"

@@ -23,6 +23,7 @@ func (s *session) cleanup() (exit int, again bool) {
 				return exitErr, false
 			case answerNo:
 				return exitErr, true
+			default:
 			}
 		}
 	}
@@ -40,6 +41,7 @@ func (s *session) cleanup() (exit int, again bool) {
 			case answerNo:
 				s.timeToExit = false
 				return exitErr, true
+			default:
 			}
 		}
 	}

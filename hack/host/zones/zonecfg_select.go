@@ -221,6 +221,7 @@ func (s *session) removeResources(c command, force bool) {
 			return
 		case answerNo:
 			return
+		default:
 		}
 	}
 	s.cfg.Resources[c.resource] = nil

@@ -280,7 +280,15 @@ func (s *session) setAlias(property, v string) {
 		s.fail("%s property is out of range.", property)
 		return
 	}
-	s.cfg.setLimit(a, limit)
+	s.limit(a, limit)
+}
+
+// limit sets a resource control by its alias.
+func (s *session) limit(a alias, v uint64) {
+	if err := s.cfg.setLimit(a, v); err != zOK {
+		s.perror(s.zone, err, true)
+		return
+	}
 	s.needCommit = true
 }
 

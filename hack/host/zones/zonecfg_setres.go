@@ -204,11 +204,7 @@ func (s *session) setCPUCap(property, v string) {
 		}
 	}
 	a, _ := s.m.distro.alias("cpu-cap")
-	if err := s.cfg.setLimit(a, cpus); err != zOK {
-		s.perror(s.zone, err, true)
-		return
-	}
-	s.needCommit = true
+	s.limit(a, cpus)
 }
 
 // Limits of capped-memory.
@@ -254,8 +250,7 @@ func (s *session) setMemoryCap(property, v string) {
 	case property == "swap" && n < minSwap:
 		s.fail("swap value is too small.  It must be at least %s.", formatBytes(minSwap))
 	default:
-		s.cfg.setLimit(a, n)
-		s.needCommit = true
+		s.limit(a, n)
 	}
 }
 
