@@ -128,11 +128,7 @@ func (w *words) enterLab() (l lab.Lab, code int, err error) {
 	if err != nil {
 		return l, 1, err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return l, 1, err
-	}
-	code, err = l.Exec(append([]string{exe}, os.Args[1:]...))
+	code, err = l.ExecSelf(append([]string{"host"}, os.Args[1:]...))
 	if err == nil {
 		err = errElsewhere
 	}

@@ -104,12 +104,17 @@ func (l Lab) Process() (spaces.Process, error) {
 }
 
 // Exec runs argv in a lab that runs and returns its exit code, see spaces.Run.
-func (l Lab) Exec(argv []string) (int, error) {
+func (l Lab) Exec(argv []string) (int, error) { return l.exec(argv, spaces.Run) }
+
+// ExecSelf runs this binary again in a lab that runs.
+func (l Lab) ExecSelf(argv []string) (int, error) { return l.exec(argv, spaces.RunSelf) }
+
+func (l Lab) exec(argv []string, run func(p spaces.Process, argv, env []string) (int, error)) (int, error) {
 	p, err := l.Process()
 	if err != nil {
 		return 0, err
 	}
-	code, err := spaces.Run(p, argv, []string{Env + "=" + l.Dir})
+	code, err := run(p, argv, []string{Env + "=" + l.Dir})
 	if err != nil {
 		return 0, fmt.Errorf("lab: %w", err)
 	}

@@ -86,6 +86,15 @@ func (p Process) Alive() bool {
 // The calling process must do nothing else afterwards: one of its threads stays
 // in the namespaces.
 func Run(p Process, argv, env []string) (int, error) {
+	return run(p, argv, env, func() (string, error) { return exec.LookPath(argv[0]) })
+}
+
+// RunSelf is Run of this binary, which need not be seen from p's namespaces.
+func RunSelf(p Process, argv, env []string) (int, error) {
+	return run(p, argv, env, func() (string, error) { return "/proc/self/exe", nil })
+}
+
+func run(p Process, argv, env []string, find func() (string, error)) (int, error) {
 	runtime.LockOSThread()
 	pidfd, err := p.Open()
 	if err != nil {
@@ -116,7 +125,7 @@ func Run(p Process, argv, env []string) (int, error) {
 			return 0, err
 		}
 	}
-	path, err := exec.LookPath(argv[0])
+	path, err := find()
 	if err != nil {
 		return 127, err
 	}
