@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -250,7 +251,7 @@ func newWorld(t *testing.T) *world {
 // startAgent runs a new agent on the host and the records that are there.
 func (w *world) startAgent() {
 	w.t.Helper()
-	store, err := ledger.Open(w.data)
+	store, err := ledger.Open(filepath.Join(w.data, "pods"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -339,7 +340,7 @@ func (w *world) mustBeGone() {
 	if _, err := w.api.get("default", "web"); !apierrors.IsNotFound(err) {
 		w.t.Errorf("the API server still has the pod: %v", err)
 	}
-	store, err := ledger.Open(w.data)
+	store, err := ledger.Open(filepath.Join(w.data, "pods"))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -62,14 +62,13 @@ type Store struct {
 	mu  sync.Mutex // serialises changes of the directory itself
 }
 
-// Open returns the store in dir/pods, made if missing, readable by root only:
-// pods carry literal environment values.
+// Open returns the store in dir, made if missing, readable by root only: pods
+// carry literal environment values.
 func Open(dir string) (*Store, error) {
-	d := filepath.Join(dir, "pods")
-	if err := os.MkdirAll(d, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	return &Store{dir: d}, nil
+	return &Store{dir: dir}, nil
 }
 
 // SavePod makes pod durable as the newest version of its object.

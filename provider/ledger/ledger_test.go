@@ -25,12 +25,12 @@ func pod(uid string) *corev1.Pod {
 
 func open(t *testing.T) (*Store, string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "pods")
 	s, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, filepath.Join(dir, "pods")
+	return s, dir
 }
 
 func TestRecordSurvives(t *testing.T) {

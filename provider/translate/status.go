@@ -140,7 +140,7 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 	case r.Phase == podinit.Running:
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: when(r.StartedAt)}
 		s.ContainerID = id(r.Attempt)
-		s.Ready = r.Ready
+		s.Ready = r.Ready && !isInit(o.Pod, c.Name) // an init container is ready when it is done
 	case r.Phase == podinit.Exited && r.Exit != nil && o.backingOff(c, r):
 		s.LastTerminationState.Terminated = terminated(r.Exit, id(r.Exit.Attempt))
 		s.ContainerID = id(r.Exit.Attempt)
