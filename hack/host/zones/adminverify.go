@@ -222,19 +222,28 @@ func (a *admin) missingZonepath(p, cmd string, err error) bool {
 
 // disjoint refuses a zonepath that overlaps with that of an installed zone.
 func (a *admin) disjoint(p string) bool {
-	a.m.mu.Lock()
-	defer a.m.mu.Unlock()
-	for _, name := range a.m.order {
-		z := a.m.zones[name]
-		if z.state < stateInstalled || name == a.zone {
+	name, other, found := a.m.overlapping(a.zone, p)
+	if found {
+		a.inv.Errf("%s zonepath (%s) and %s zonepath (%s) overlap.\n", a.zone, p, name, other)
+	}
+	return !found
+}
+
+// overlapping finds another installed zone whose zonepath is, holds or lies
+// in p.
+func (m *Model) overlapping(self, p string) (name, zonepath string, found bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, name := range m.order {
+		z := m.zones[name]
+		if z.state < stateInstalled || name == self {
 			continue
 		}
 		if other := z.config.path(); within(p, other) || within(other, p) {
-			a.inv.Errf("%s zonepath (%s) and %s zonepath (%s) overlap.\n", a.zone, p, name, other)
-			return false
+			return name, other, true
 		}
 	}
-	return true
+	return "", "", false
 }
 
 // badMode prints which bits of need are missing and which of care are too many.

@@ -18,7 +18,8 @@ type Backend interface {
 	// Boot starts init in a sandbox that is ready. exited is called once, from
 	// any goroutine, when init has ended by itself and every other process of
 	// the zone is gone; status is init's wait(3C) status. It is not called for
-	// a halt.
+	// a halt. Where init is restarted, the sandbox is halted and made ready
+	// again with the same id before the next Boot.
 	Boot(ctx context.Context, id int, init []string, exited func(status int)) error
 
 	// Halt kills every process of the zone, waits for them, and takes the
@@ -93,7 +94,9 @@ type Entry struct {
 // simulated host implements it.
 type Links interface {
 	// CheckAssign says why link cannot be given to a zone that boots: it does
-	// not exist, or an IP interface of the global zone uses it.
+	// not exist, or an IP interface of the global zone uses it. A text that
+	// starts with "WARNING: " is what zoneadmd prints; it keeps others to
+	// itself.
 	CheckAssign(link string) error
 
 	// Assign moves link into a zone's network namespace and applies what the

@@ -135,7 +135,7 @@ func (m *Model) initExited(ctx context.Context, name string, k *kernelZone, stat
 		return
 	}
 	defer m.unlock(name)
-	op := &operation{m: m, name: name}
+	op := &operation{m: m, name: name, files: k.files}
 	if op.kernel() != k || k.state != stateRunning {
 		return // halted in the meantime
 	}

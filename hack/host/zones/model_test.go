@@ -281,3 +281,22 @@ func TestKilledCommandsReturn(t *testing.T) {
 	h.unlock("web")
 	h.must("zoneadm", "-z", "web", "boot")
 }
+
+// TestRebootOfOwnBrand: a zone that reboots by itself finds its brand's files
+// again.
+func TestRebootOfOwnBrand(t *testing.T) {
+	h := newHost(t, OmniOS)
+	h.file("/usr/lib/brand/own/config.xml", `<brand name="own"><initname>/sbin/init</initname><restartinit>true</restartinit><restartinitreboot>true</restartinitreboot>`+
+		`<login_cmd>/l</login_cmd><forcedlogin_cmd>/f</forcedlogin_cmd><user_cmd>/u</user_cmd><install>/bin/true</install><privilege set="default" name="proc_fork"/></brand>`)
+	h.file("/usr/lib/brand/own/platform.xml", `<platform name="own" allow-exclusive-ip="true"/>`)
+	exits := make(chan func(int), 2)
+	h.backend.OnBoot = func(_ int, _ []string, f func(int)) error { exits <- f; return nil }
+	h.must("zonecfg", "-z", "web", "create -b; set brand=own; set zonepath=/zones/web; set ip-type=exclusive")
+	h.must("zoneadm", "-z", "web", "install")
+	h.must("zoneadm", "-z", "web", "boot")
+	(<-exits)(0)
+	<-exits
+	if active := h.Active(); len(active) != 1 || active[0].ID != 2 {
+		t.Errorf("zones = %+v", active)
+	}
+}

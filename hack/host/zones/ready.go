@@ -24,7 +24,7 @@ func (op *operation) ready(ctx context.Context) bool {
 		op.say("simulated host: the %s of brand %s is not simulated", hook, brand.Name)
 		return false
 	}
-	k := &kernelZone{config: cfg, brand: brand, root: path.Join(cfg.path(), "root"), state: stateReady}
+	k := &kernelZone{config: cfg, brand: brand, files: op.files, root: path.Join(cfg.path(), "root"), state: stateReady}
 	if !op.create(k) {
 		return false
 	}

@@ -73,6 +73,7 @@ type kernelZone struct {
 	state    state
 	config   *zoneConfig // the snapshot taken when it became ready
 	brand    *Brand
+	files    program.Files // those of the zoneadm that made it ready
 	root     string
 	netns    string
 	links    []LinkConfig
