@@ -426,7 +426,7 @@ func (p *parser) proto() int {
 
 // setProto is setnatproto(): ports make sense for TCP and UDP only.
 func (p *parser) setProto(r *Rule, proto int) {
-	r.Proto = proto
+	r.Proto = proto & 0xff // a byte in the kernel; unknown names become 255
 	switch proto {
 	case protoTCP:
 		r.TCP, r.UDP = true, false

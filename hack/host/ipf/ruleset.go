@@ -77,7 +77,7 @@ func (r Rule) Supported() error {
 		return fmt.Errorf("redirection to the interface's own address is not simulated")
 	case r.Kind == Redirect && r.PortHigh != 0 && r.PortHigh < r.PortLow:
 		return fmt.Errorf("a range of ports that runs backwards is not simulated")
-	case r.Kind == Redirect && !r.Filter && r.PortHigh != r.PortLow && int(r.PortHigh)-int(r.PortLow) >= maxPortRange:
+	case r.Kind == Redirect && !r.Filter && !r.Fixed && int(r.PortHigh)-int(r.PortLow) >= maxPortRange:
 		return fmt.Errorf("ranges of more than %d ports are not simulated", maxPortRange)
 	case r.Kind == Map && !r.Range && r.To.Bits() < 0:
 		return fmt.Errorf("a target mask with holes is not simulated")

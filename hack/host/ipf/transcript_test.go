@@ -207,8 +207,8 @@ func TestIdentityIsSemantic(t *testing.T) {
 }
 
 // FuzzIpnat wants any text to be parsed or refused, and what is printed to
-// be read back as the same rule. Some options of map rules are excepted:
-// ipnat prints them where its own grammar has none, or not at all.
+// be read back as the same rule. What ipnat prints where its own grammar has
+// no place for it, or not at all, is excepted.
 func FuzzIpnat(f *testing.F) {
 	for _, r := range goodRules {
 		f.Add(r)
@@ -221,6 +221,8 @@ func FuzzIpnat(f *testing.F) {
 		}
 		for _, r := range rules {
 			lost := r.Kind != ipf.Redirect && (r.RoundRobin || r.Sequential || r.Tag != "" || r.Frag || r.AgeForward|r.AgeBackward|r.MSSClamp != 0 || r.ICMPQuery)
+			// A from/to redirect without ports prints none, and cannot be read then.
+			lost = lost || r.Kind == ipf.Redirect && r.Filter && !r.TCP && !r.UDP
 			if lost || r.Proxy != "" || r.Supported() != nil {
 				continue
 			}

@@ -15,12 +15,12 @@ import (
 
 // Plumb implements datalink.Backend.
 func (b *Backend) Plumb(_ context.Context, name string) error {
-	return setUp(linuxName(name))
+	return setUp(InterfaceName(name))
 }
 
 // Unplumb implements datalink.Backend.
 func (b *Backend) Unplumb(_ context.Context, name string) error {
-	l, err := netlink.LinkByName(linuxName(name))
+	l, err := netlink.LinkByName(InterfaceName(name))
 	if isNotFound(err) {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (b *Backend) Unplumb(_ context.Context, name string) error {
 
 // AddAddress implements datalink.Backend.
 func (b *Backend) AddAddress(_ context.Context, name string, p netip.Prefix) error {
-	l, err := netlink.LinkByName(linuxName(name))
+	l, err := netlink.LinkByName(InterfaceName(name))
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
@@ -61,7 +61,7 @@ func (b *Backend) AddAddress(_ context.Context, name string, p netip.Prefix) err
 
 // RemoveAddress implements datalink.Backend.
 func (b *Backend) RemoveAddress(_ context.Context, name string, p netip.Prefix) error {
-	l, err := netlink.LinkByName(linuxName(name))
+	l, err := netlink.LinkByName(InterfaceName(name))
 	if isNotFound(err) {
 		return nil
 	}
@@ -119,7 +119,7 @@ func linuxRoute(r datalink.Route) (*netlink.Route, error) {
 	if r.Interface == "" {
 		return out, nil
 	}
-	l, err := netlink.LinkByName(linuxName(r.Interface))
+	l, err := netlink.LinkByName(InterfaceName(r.Interface))
 	if err != nil {
 		return nil, fmt.Errorf("interface %s: %w", r.Interface, err)
 	}
@@ -136,7 +136,7 @@ func (b *Backend) SetForwarding(_ context.Context, name string, v6, on bool) err
 	if on {
 		value = "1"
 	}
-	path := fmt.Sprintf("net/%s/conf/%s/forwarding", family, linuxName(name))
+	path := fmt.Sprintf("net/%s/conf/%s/forwarding", family, InterfaceName(name))
 	if _, err := os.Stat("/proc/sys/" + path); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("forwarding of %s: no such interface", name)
 	}

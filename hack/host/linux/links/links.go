@@ -66,8 +66,9 @@ func New() (*Backend, error) {
 // with one are ours.
 const maxName = unix.IFNAMSIZ - 1
 
-// linuxName is the interface of a link in whichever namespace it is.
-func linuxName(link string) string { return shorten("", link) }
+// InterfaceName is the interface of a link in whichever namespace it is: the
+// link's name, or a hash of it where that is too long for Linux.
+func InterfaceName(link string) string { return shorten("", link) }
 
 // portName is the end of a VNIC's pair that stays at the bridge.
 func portName(link string) string { return shorten("p-", link) }
@@ -141,7 +142,7 @@ func (b *Backend) CreateVNIC(_ context.Context, v datalink.VNIC) error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU, attrs.MasterIndex = portName(v.Name), v.MTU, bridge.Attrs().Index
-	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: linuxName(v.Name), PeerHardwareAddr: v.MAC, PeerMTU: uint32(v.MTU)}
+	pair := &netlink.Veth{LinkAttrs: attrs, PeerName: InterfaceName(v.Name), PeerHardwareAddr: v.MAC, PeerMTU: uint32(v.MTU)}
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("pair of %s: %w", v.Name, err)
 	}
@@ -178,7 +179,7 @@ func (b *Backend) DeleteVNIC(ctx context.Context, name string) error {
 // changes.
 func (b *Backend) SetMTU(_ context.Context, name string, mtu int) error {
 	changed := false
-	for _, n := range []string{portName(name), linuxName(name)} {
+	for _, n := range []string{portName(name), InterfaceName(name)} {
 		l, err := netlink.LinkByName(n)
 		if isNotFound(err) {
 			continue
@@ -206,7 +207,7 @@ func (b *Backend) Counters(_ context.Context, name string) (datalink.Counters, e
 		b.mu.Unlock()
 		return sum(base, portCounters(l)), nil
 	}
-	l, err := netlink.LinkByName(linuxName(name))
+	l, err := netlink.LinkByName(InterfaceName(name))
 	if isNotFound(err) {
 		if l, err = netlink.LinkByName(bridgeName(name)); err != nil {
 			return datalink.Counters{}, fmt.Errorf("interface of %s: %w", name, err)

@@ -22,9 +22,9 @@ func (b *Backend) MoveToZone(_ context.Context, name, path string) error {
 		return fmt.Errorf("network namespace: %w", err)
 	}
 	defer ns.Close()
-	l, err := netlink.LinkByName(linuxName(name))
+	l, err := netlink.LinkByName(InterfaceName(name))
 	if err != nil {
-		return fmt.Errorf("interface %s: %w", linuxName(name), err)
+		return fmt.Errorf("interface %s: %w", InterfaceName(name), err)
 	}
 	if err := netlink.LinkSetNsFd(l, int(ns.Fd())); err != nil {
 		return fmt.Errorf("moving %s: %w", name, err)
@@ -35,10 +35,10 @@ func (b *Backend) MoveToZone(_ context.Context, name, path string) error {
 // TakeBack implements datalink.Backend. The kernel destroys a VNIC whose
 // namespace ends first; then it is made anew, and its counters go on.
 func (b *Backend) TakeBack(ctx context.Context, v datalink.VNIC, path string) error {
-	if _, err := netlink.LinkByName(linuxName(v.Name)); err == nil {
+	if _, err := netlink.LinkByName(InterfaceName(v.Name)); err == nil {
 		return nil
 	}
-	if path != "" && moveHome(linuxName(v.Name), path) == nil {
+	if path != "" && moveHome(InterfaceName(v.Name), path) == nil {
 		return nil
 	}
 	b.keepCounters(v.Name)
@@ -107,7 +107,7 @@ func (b *Backend) PlumbZone(_ context.Context, name, path string, addrs []netip.
 		return err
 	}
 	defer h.Close()
-	for _, n := range []string{"lo", linuxName(name)} {
+	for _, n := range []string{"lo", InterfaceName(name)} {
 		l, err := h.LinkByName(n)
 		if err == nil {
 			err = h.LinkSetUp(l)
@@ -116,7 +116,7 @@ func (b *Backend) PlumbZone(_ context.Context, name, path string, addrs []netip.
 			return fmt.Errorf("interface %s of the zone: %w", n, err)
 		}
 	}
-	l, err := h.LinkByName(linuxName(name))
+	l, err := h.LinkByName(InterfaceName(name))
 	if err != nil {
 		return fmt.Errorf("interface %s of the zone: %w", name, err)
 	}

@@ -1,0 +1,46 @@
+package nat
+
+import (
+	"strings"
+
+	"reddwarf.io/reddwarf/hack/host/ipf"
+)
+
+// compileFilter writes the filter's chains. What comes in is either for the
+// host or forwarded, what goes out from the host or forwarded.
+func compileFilter(chains map[string]string, rules []ipf.FilterRule) {
+	var in, cross, out strings.Builder
+	for _, r := range rules {
+		name, own := "iifname", &in
+		if !r.In {
+			name, own = "oifname", &out
+		}
+		line := filterRule(name, r)
+		own.WriteString(line)
+		cross.WriteString(line)
+	}
+	chains["filter_in"], chains["filter_cross"], chains["filter_out"] = in.String(), cross.String(), out.String()
+}
+
+func filterRule(direction string, r ipf.FilterRule) string {
+	m := match(direction, ipf.Rule{Kind: ipf.Map, Interface: orStar(r.Interface), Filter: true, Src: r.Src, Dst: r.Dst,
+		SrcPort: r.SrcPort, DstPort: r.DstPort, TCP: r.TCP, UDP: r.UDP, Proto: r.Proto})
+	verdict := "accept"
+	if r.Block {
+		verdict = "drop"
+		switch r.Return {
+		case "rst":
+			verdict = "reject with tcp reset"
+		case "icmp":
+			verdict = "reject with icmp type host-unreachable"
+		}
+	}
+	return strings.TrimSpace(m+" "+verdict) + "\n"
+}
+
+func orStar(name string) string {
+	if name == "" {
+		return "*"
+	}
+	return name
+}
