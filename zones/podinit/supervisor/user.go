@@ -49,34 +49,38 @@ const maxAccounts = 1 << 20
 // is missing has no entries.
 func readAccounts() (accounts, error) {
 	var a accounts
-	err := readLines("/etc/passwd", func(f []string) {
-		if len(f) < 4 {
-			return
-		}
-		u := account{name: f[0], uid: number(f[2]), gid: number(f[3])}
-		if len(f) > 5 {
-			u.home = f[5]
-		}
-		if u.uid >= 0 && u.gid >= 0 {
-			a.users = append(a.users, u)
-		}
-	})
-	if err != nil {
+	if err := readLines("/etc/passwd", a.addUser); err != nil {
 		return a, err
 	}
-	err = readLines("/etc/group", func(f []string) {
-		if len(f) < 3 {
-			return
-		}
-		g := group{name: f[0], gid: number(f[2])}
-		if len(f) > 3 && f[3] != "" {
-			g.members = strings.Split(f[3], ",")
-		}
-		if g.gid >= 0 {
-			a.groups = append(a.groups, g)
-		}
-	})
-	return a, err
+	return a, readLines("/etc/group", a.addGroup)
+}
+
+// addUser adds a line of passwd(5), if it has numbers where they belong.
+func (a *accounts) addUser(f []string) {
+	if len(f) < 4 {
+		return
+	}
+	u := account{name: f[0], uid: number(f[2]), gid: number(f[3])}
+	if len(f) > 5 {
+		u.home = f[5]
+	}
+	if u.uid >= 0 && u.gid >= 0 {
+		a.users = append(a.users, u)
+	}
+}
+
+// addGroup adds a line of group(5).
+func (a *accounts) addGroup(f []string) {
+	if len(f) < 3 {
+		return
+	}
+	g := group{name: f[0], gid: number(f[2])}
+	if len(f) > 3 && f[3] != "" {
+		g.members = strings.Split(f[3], ",")
+	}
+	if g.gid >= 0 {
+		a.groups = append(a.groups, g)
+	}
 }
 
 // readLines calls each with the fields of every line. The file is opened so
