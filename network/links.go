@@ -18,6 +18,10 @@ const maxLinkName = 31
 // number without a leading zero. See dladm_valid_linkname() in libdladm.c.
 var linkName = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_.]*[A-Za-z_.])?(0|[1-9][0-9]*)$`)
 
+// interfaceName is the shape of an IP interface's name: like a link's, but the
+// administrator may have made it, on a system that takes more.
+var interfaceName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]*$`)
+
 // ValidLinkName says why dladm(8) would refuse name, wrapped in ErrName, or
 // returns nil.
 func ValidLinkName(name string) error {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"reddwarf.io/reddwarf/hack/host/datalink"
+	"reddwarf.io/reddwarf/hack/host/ipf"
 	"reddwarf.io/reddwarf/hack/host/program"
 	"reddwarf.io/reddwarf/hack/host/zones"
 	"reddwarf.io/reddwarf/network"
@@ -23,6 +24,7 @@ var gateways = []netip.Prefix{netip.MustParsePrefix("10.244.3.1/24")}
 // host runs the commands on the simulated host's model.
 type host struct {
 	model *datalink.Model
+	nat   *ipf.Model
 	ran   []string
 	fail  func(cmd string) error
 }
@@ -32,7 +34,7 @@ func newHost(t *testing.T, distro string) (*host, *network.Host) {
 	h := &host{model: datalink.New(datalink.Config{
 		Distro:  distro,
 		Uplinks: []datalink.Physical{{Name: "net0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}}},
-	})}
+	}), nat: ipf.New(ipf.Config{Enabled: true})}
 	return h, network.New(h, network.Config{})
 }
 
@@ -49,7 +51,11 @@ func (h *host) Run(ctx context.Context, cmd command.Cmd) ([]byte, error) {
 		Argv:  append([]string{cmd.Name}, cmd.Args...),
 		Stdin: strings.NewReader(cmd.Stdin), Stdout: &out, Stderr: &errOut,
 	}
-	code := h.model.Commands()[cmd.Name](ctx, inv)
+	run, ok := h.model.Commands()[cmd.Name]
+	if !ok {
+		run = h.nat.Commands()[cmd.Name]
+	}
+	code := run(ctx, inv)
 	if code != 0 {
 		return nil, &command.Error{Cmd: cmd, ExitCode: code, Stdout: out.String(), Stderr: errOut.String(), Err: errors.New("exit status")}
 	}
