@@ -79,23 +79,39 @@ func (l Lab) Groups() string {
 
 // status is what the launcher leaves for those who want to enter.
 type status struct {
-	Init spaces.Process // as the launcher sees it
+	Init  spaces.Process // as the launcher sees it
+	Group string         // version 2 cgroup to make the zones' groups in, if not the own one
 }
 
 func (l Lab) statusFile() string { return filepath.Join(l.Dir, "lab.json") }
 
-// Process returns the lab's first process, seen from outside.
-func (l Lab) Process() (spaces.Process, error) {
+func (l Lab) status() (status, error) {
+	var s status
 	b, err := os.ReadFile(l.statusFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		return spaces.Process{}, fmt.Errorf("lab %s: %w", l.Dir, ErrNoLab)
+		return s, fmt.Errorf("lab %s: %w", l.Dir, ErrNoLab)
 	}
 	if err != nil {
-		return spaces.Process{}, fmt.Errorf("lab %s: %w", l.Dir, err)
+		return s, fmt.Errorf("lab %s: %w", l.Dir, err)
 	}
-	var s status
 	if err := json.Unmarshal(b, &s); err != nil {
-		return spaces.Process{}, fmt.Errorf("lab %s: %w", l.Dir, err)
+		return s, fmt.Errorf("lab %s: %w", l.Dir, err)
+	}
+	return s, nil
+}
+
+// GroupParent returns the version 2 cgroup in which hosts make their groups;
+// empty means in their own.
+func (l Lab) GroupParent() (string, error) {
+	s, err := l.status()
+	return s.Group, err
+}
+
+// Process returns the lab's first process, seen from outside.
+func (l Lab) Process() (spaces.Process, error) {
+	s, err := l.status()
+	if err != nil {
+		return spaces.Process{}, err
 	}
 	if !s.Init.Alive() {
 		return spaces.Process{}, fmt.Errorf("lab %s: %w", l.Dir, ErrNoLab)

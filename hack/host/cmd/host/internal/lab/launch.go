@@ -69,6 +69,10 @@ func (l Lab) Run(relays []Relay, argv []string) (int, error) {
 	}
 	// The lab's first process dies with the thread that started it.
 	runtime.LockOSThread()
+	group, err := stepAside()
+	if err != nil {
+		return 0, err
+	}
 	lock, err := l.prepare()
 	if err != nil {
 		return 0, err
@@ -78,11 +82,11 @@ func (l Lab) Run(relays []Relay, argv []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	watchdog, watch, err := l.startWatchdog(lock)
+	watchdog, watch, err := l.startWatchdog(lock, group)
 	if err != nil {
 		return 0, err
 	}
-	code, runErr := l.runInit(start{Dir: l.Dir, Targets: targets, Argv: argv}, watch, listeners)
+	code, runErr := l.runInit(start{Dir: l.Dir, Targets: targets, Argv: argv}, group, watch, listeners)
 	_ = watch.Close()
 	if err := watchdog.Wait(); err != nil {
 		return code, errors.Join(runErr, fmt.Errorf("lab: cleaning up, see %s: %w", l.watchdogLog(), err))
@@ -133,7 +137,7 @@ func listen(relays []Relay) (files []*os.File, targets []string, err error) {
 }
 
 // runInit runs the lab's first process to its end.
-func (l Lab) runInit(s start, watch *os.File, listeners []*os.File) (int, error) {
+func (l Lab) runInit(s start, group string, watch *os.File, listeners []*os.File) (int, error) {
 	startR, startW, err := os.Pipe()
 	if err != nil {
 		return 0, fmt.Errorf("lab: %w", err)
@@ -157,7 +161,7 @@ func (l Lab) runInit(s start, watch *os.File, listeners []*os.File) (int, error)
 		if err != nil {
 			return err
 		}
-		if err := l.writeStatus(status{Init: p}); err != nil {
+		if err := l.writeStatus(status{Init: p, Group: group}); err != nil {
 			return err
 		}
 		return json.NewEncoder(startW).Encode(s)

@@ -24,7 +24,7 @@ func (l Lab) watchdogLog() string { return filepath.Join(l.Logs(), "watchdog.log
 
 // startWatchdog starts the process that cleans up after the lab. It does so
 // when every copy of watch is closed, and holds the lock until it is done.
-func (l Lab) startWatchdog(lock *os.File) (cmd *exec.Cmd, watch *os.File, err error) {
+func (l Lab) startWatchdog(lock *os.File, group string) (cmd *exec.Cmd, watch *os.File, err error) {
 	log, err := os.Create(l.watchdogLog())
 	if err != nil {
 		return nil, nil, fmt.Errorf("lab: watchdog: %w", err)
@@ -36,7 +36,7 @@ func (l Lab) startWatchdog(lock *os.File) (cmd *exec.Cmd, watch *os.File, err er
 	}
 	defer r.Close() //nolint:errcheck // the child has its own
 	cmd = exec.Command("/proc/self/exe")
-	cmd.Args = []string{WatchdogName, l.Dir}
+	cmd.Args = []string{WatchdogName, l.Dir, group}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{r, lock}
@@ -48,11 +48,12 @@ func (l Lab) startWatchdog(lock *os.File) (cmd *exec.Cmd, watch *os.File, err er
 }
 
 // WatchdogMain waits for the end of the lab and removes what is left of it.
-func WatchdogMain(dir string) error {
+// group is the version 2 cgroup with the hosts' groups, if not the own one.
+func WatchdogMain(dir, group string) error {
 	l := Lab{Dir: dir}
 	_, _ = io.Copy(io.Discard, os.NewFile(3, "watch"))
 	var errs []error
-	errs = append(errs, sandbox.Sweep(l.Groups(), ""))
+	errs = append(errs, sandbox.Sweep(l.Groups(), group))
 	errs = append(errs, l.awaitLoops())
 	errs = append(errs, os.RemoveAll(l.Hosts()), ignoreMissing(os.Remove(l.statusFile())))
 	return errors.Join(errs...)

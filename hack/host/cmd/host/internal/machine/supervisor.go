@@ -95,7 +95,7 @@ func (s *supervisor) assemble(b boot) error {
 		return err
 	}
 	var err error
-	if s.sandbox, err = sandbox.New(sandbox.Config{ConsoleDir: consoles, Group: b.Groups}); err != nil {
+	if s.sandbox, err = sandbox.New(sandbox.Config{ConsoleDir: consoles, Group: b.Groups, GroupParent: b.Parent}); err != nil {
 		return err
 	}
 	pool := filepath.Join(homeDir, "pool")

@@ -27,6 +27,7 @@ type boot struct {
 	Lab    lab.Lab
 	Config Config
 	Groups string // cgroup of the host's zones
+	Parent string // version 2 cgroup that it is made in, if not the own one
 }
 
 // File descriptors of the host's process 1, and of the supervisor from readyFD
@@ -126,7 +127,11 @@ func (h Host) welcome(ctx context.Context, c Config, pid int, bootW io.WriteClos
 	if err := plug(c, pid); err != nil {
 		return err
 	}
-	b := boot{Lab: h.Lab, Config: c, Groups: h.Lab.Groups() + h.Name}
+	parent, err := h.Lab.GroupParent()
+	if err != nil {
+		return err
+	}
+	b := boot{Lab: h.Lab, Config: c, Groups: h.Lab.Groups() + h.Name, Parent: parent}
 	if err := json.NewEncoder(bootW).Encode(b); err != nil {
 		return err
 	}
