@@ -74,11 +74,12 @@ type Config struct {
 	// Pulls bounds how many images are pulled at the same time. 0 means 4.
 	Pulls int
 
-	// MaxBytes bounds the files of one image, unpacked. 0 means 64 GiB.
+	// MaxBytes bounds the files that one pull unpacks; layers that are here
+	// already do not count. 0 means 64 GiB.
 	MaxBytes int64
 
-	// MaxEntries bounds the files and directories of one image. 0 means 4
-	// million.
+	// MaxEntries bounds the files and directories that one pull unpacks. 0
+	// means 4 million.
 	MaxEntries int64
 
 	// UserAgent names the agent to registries.
