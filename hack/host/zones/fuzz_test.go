@@ -1,9 +1,11 @@
 package zones
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // FuzzZonecfg: no input makes zonecfg panic, and what it exports makes the
@@ -119,6 +121,35 @@ func FuzzLexer(f *testing.F) {
 				t.Fatalf("stuck at %d of %q", lex.pos, text)
 			}
 			last = lex.pos
+		}
+	})
+}
+
+// FuzzArguments: no argument vector makes a command panic, and every one ends
+// with an exit code of that command.
+func FuzzArguments(f *testing.F) {
+	for _, s := range []string{"zoneadm list -cp", "zoneadm -z web boot -- -m verbose", "zoneadm -z web mark -F installed", "zoneadm -u 1 list",
+		"zlogin -S web id", "zlogin -l bob -e x web a b", "zoneadm -z web attach -n - -U", "zoneadm -z web shutdown -r", "zonecfg -z web -f -", "zonename -t",
+		"zoneadm -z web clone -m copy x", "zoneadm -z web boot -fs", "zoneadm - --", "zlogin -- web -x", "zoneadm -z"} {
+		f.Add(strings.ReplaceAll(s, " ", "\x00"))
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		argv := strings.Split(line, "\x00")
+		h := newHost(t, OmniOS)
+		if _, ok := h.Commands()[argv[0]]; !ok {
+			return
+		}
+		h.must("zonecfg", "-z", "web", "create -b; set zonepath=/zones/web")
+		for range 2 {
+			// zoneadm shutdown waits for an init that ignores it
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			r := h.runWith(ctx, "", argv...)
+			cancel()
+			if r.code < 0 || r.code > 255 {
+				t.Errorf("%q: exit code %d", argv, r.code)
+			}
+			h.setState("web", stateInstalled)
+			h.run("zoneadm", "-z", "web", "boot")
 		}
 	})
 }
