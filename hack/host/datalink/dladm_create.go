@@ -199,6 +199,7 @@ func (r *dladmRun) makeVNIC(ctx context.Context, name string, q vnicRequest) int
 		if s != statusOK {
 			return fail(s)
 		}
+		r.noteIdle(p.name, v)
 		storeProp(l, p.name, v, q.persistent)
 	}
 	if err := m.create(ctx, l); err != nil {

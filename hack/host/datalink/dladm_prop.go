@@ -70,6 +70,7 @@ func (r *dladmRun) changeOne(ctx context.Context, l *link, p propArg, persistent
 	}
 	value, s := r.m.newValue(l, p, persistent, reset)
 	if s == statusOK {
+		r.noteIdle(p.name, value)
 		old := cloneMap(l.Props)
 		storeProp(l, p.name, value, persistent)
 		if !l.Active {
@@ -264,4 +265,11 @@ func cmpOr(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// noteIdle tells of a property that is kept but has no effect here.
+func (r *dladmRun) noteIdle(name, value string) {
+	if d := findProp(name); value != "" && (d.idle || strings.Contains(value, "dhcp-nospoof")) {
+		r.Errf("%s%s=%s has no effect\n", simulatedRefusal, name, strings.TrimSpace(value))
+	}
 }

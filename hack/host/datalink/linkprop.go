@@ -18,6 +18,9 @@ type propDesc struct {
 	tempOnly bool
 	vnicOnly bool
 
+	// idle says that the simulation keeps the value and does nothing by it.
+	idle bool
+
 	// check returns the values as they are printed.
 	check func(m *Model, l *link, values []string) ([]string, status)
 }
@@ -27,14 +30,14 @@ var linkProps = []propDesc{
 	{name: "zone", tempOnly: true, check: checkZone},
 	{name: "state", def: "up", possible: []string{"up", "down"}, ro: true},
 	{name: "mtu", check: checkMTU},
-	{name: "maxbw", def: "--", check: checkMaxBW},
-	{name: "cpus", def: "--", check: checkCPUs},
-	{name: "pool", def: "--", check: one},
-	{name: "priority", def: "high", possible: []string{"low", "medium", "high"}},
+	{name: "maxbw", idle: true, def: "--", check: checkMaxBW},
+	{name: "cpus", idle: true, def: "--", check: checkCPUs},
+	{name: "pool", idle: true, def: "--", check: one},
+	{name: "priority", idle: true, def: "high", possible: []string{"low", "medium", "high"}},
 	{name: "protection", def: "--", possible: []string{"mac-nospoof", "restricted", "ip-nospoof", "dhcp-nospoof"}},
-	{name: "promisc-filtered", def: "on", possible: []string{"off", "on"}, vnicOnly: true},
+	{name: "promisc-filtered", idle: true, def: "on", possible: []string{"off", "on"}, vnicOnly: true},
 	{name: "allowed-ips", def: "--", check: checkAllowedIPs},
-	{name: "allowed-dhcp-cids", def: "--", check: func(_ *Model, _ *link, v []string) ([]string, status) { return v, statusOK }},
+	{name: "allowed-dhcp-cids", idle: true, def: "--", check: func(_ *Model, _ *link, v []string) ([]string, status) { return v, statusOK }},
 }
 
 func findProp(name string) *propDesc {
