@@ -128,7 +128,13 @@ func linuxRoute(r datalink.Route) (*netlink.Route, error) {
 }
 
 // SetForwarding implements datalink.Backend.
-func (b *Backend) SetForwarding(_ context.Context, name string, v6, on bool) error {
+//
+// Linux looks only at the interface where a packet arrives, illumos also at
+// the one where it leaves: that is a rule of the firewall.
+func (b *Backend) SetForwarding(ctx context.Context, name string, v6, on bool) error {
+	if err := nft(ctx, routersScript(name, v6, on)); err != nil {
+		return err
+	}
 	family, value := "ipv4", "0"
 	if v6 {
 		family = "ipv6"
@@ -137,6 +143,9 @@ func (b *Backend) SetForwarding(_ context.Context, name string, v6, on bool) err
 		value = "1"
 	}
 	path := fmt.Sprintf("net/%s/conf/%s/forwarding", family, InterfaceName(name))
+	if _, err := os.Stat("/proc/sys/net/ipv6"); v6 && !on && errors.Is(err, os.ErrNotExist) {
+		return nil // a kernel without IPv6 forwards none
+	}
 	if _, err := os.Stat("/proc/sys/" + path); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("forwarding of %s: no such interface", name)
 	}
@@ -172,4 +181,20 @@ func (b *Backend) SetRedirects(_ context.Context, on bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// routersScript puts an interface into the set of those where forwarded
+// packets may leave, or takes it out.
+func routersScript(name string, v6, on bool) string {
+	table := "ip datalink"
+	if v6 {
+		table = "ip6 datalink"
+	}
+	s := fmt.Sprintf("add table %[1]s\nadd set %[1]s routers { type ifname ; }\n"+
+		"add chain %[1]s forward { type filter hook forward priority -10 ; policy accept ; }\nflush chain %[1]s forward\n"+
+		"add rule %[1]s forward oifname != @routers drop\nadd element %[1]s routers { %[2]q }\n", table, InterfaceName(name))
+	if !on {
+		s += fmt.Sprintf("delete element %s routers { %q }\n", table, InterfaceName(name))
+	}
+	return s
 }

@@ -95,7 +95,7 @@ func (b *Backend) CreateStub(_ context.Context, name string) error {
 		return fmt.Errorf("bridge %s: %w", attrs.Name, err)
 	}
 	// The switch itself has no addresses and says nothing.
-	if err := sysctl("net/ipv6/conf/"+attrs.Name+"/disable_ipv6", "1"); err != nil {
+	if err := silence(attrs.Name); err != nil {
 		return errors.Join(err, b.deleteByName(attrs.Name))
 	}
 	l, err := netlink.LinkByName(attrs.Name)
@@ -147,7 +147,7 @@ func (b *Backend) CreateVNIC(_ context.Context, v datalink.VNIC) error {
 		return fmt.Errorf("pair of %s: %w", v.Name, err)
 	}
 	err = errors.Join(
-		sysctl("net/ipv6/conf/"+attrs.Name+"/disable_ipv6", "1"),
+		silence(attrs.Name),
 		setUp(attrs.Name))
 	if err != nil {
 		return errors.Join(err, b.deleteByName(attrs.Name))
@@ -238,6 +238,16 @@ func sum(a, c datalink.Counters) datalink.Counters {
 		InPackets: a.InPackets + c.InPackets, InBytes: a.InBytes + c.InBytes, InErrors: a.InErrors + c.InErrors,
 		OutPackets: a.OutPackets + c.OutPackets, OutBytes: a.OutBytes + c.OutBytes, OutErrors: a.OutErrors + c.OutErrors,
 	}
+}
+
+// silence keeps the host's IPv6 off an interface that is only a switch or a
+// port of one.
+func silence(name string) error {
+	err := sysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the kernel has no IPv6
+	}
+	return err
 }
 
 func sysctl(path, value string) error {

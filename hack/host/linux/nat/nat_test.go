@@ -329,6 +329,35 @@ func TestEgressByInterfaceAddress(t *testing.T) {
 	}
 }
 
+func TestForwardingNeedsBothInterfaces(t *testing.T) {
+	h := newHost(t)
+	pod, outside := h.zone(9, "pods0", "10.244.0.9/24", "10.244.0.1"), h.zone(80, "lan0", "198.51.100.80/24", "")
+	var in net.PacketConn
+	var out net.Conn
+	err := errors.Join(
+		outside.in(func() (err error) { in, err = net.ListenPacket("udp", "198.51.100.80:9"); return err }),
+		pod.in(func() (err error) { out, err = net.Dial("udp", "198.51.100.80:9"); return err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	arrives := func() bool {
+		out.Write([]byte("?"))                          //nolint:errcheck // the other side notices
+		in.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // as above
+		_, _, err := in.ReadFrom(make([]byte, 10))
+		return err == nil
+	}
+	h.run("ipadm set-ifprop -t -p forwarding=off -m ipv4 up0", "")
+	if arrives() {
+		t.Error("a packet left by an interface that does not forward")
+	}
+	h.run("ipadm set-ifprop -t -p forwarding=on -m ipv4 up0", "")
+	if !arrives() {
+		t.Error("no packet arrives with forwarding on")
+	}
+}
+
 func TestAffinityByMaskWithHoles(t *testing.T) {
 	h := newHost(t)
 	even, odd := h.zone(8, "pods0", "10.244.0.8/24", "10.244.0.1"), h.zone(9, "pods0", "10.244.0.9/24", "10.244.0.1")
