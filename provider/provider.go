@@ -217,6 +217,7 @@ func (p *Provider) load() error {
 // Run runs the pods until ctx ends, and returns when everything that it
 // started has ended. Zones go on without it.
 func (p *Provider) Run(ctx context.Context) error {
+	defer p.status.queue.ShutDown()
 	// No worker may decide before the host was looked at: it would take every
 	// zone for absent.
 	for p.survey.once(ctx); p.survey.failure() != nil; p.survey.once(ctx) {

@@ -146,19 +146,20 @@ func (s *survey) refresh(ctx context.Context) error {
 	target := s.begun + 1
 	s.mu.Unlock()
 	for {
-		select {
-		case s.ask <- struct{}{}:
-		default:
-		}
 		s.mu.Lock()
 		ended, err := s.ended, s.err
-		done, failed := s.completed >= target, s.begun >= target && err != nil
+		done, begun := s.completed >= target, s.begun >= target
 		s.mu.Unlock()
 		switch {
 		case done:
 			return nil
-		case failed:
+		case begun && err != nil:
 			return err
+		case !begun:
+			select {
+			case s.ask <- struct{}{}:
+			default: // asked for already
+			}
 		}
 		select {
 		case <-ctx.Done():
