@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -145,6 +146,7 @@ func TestKillAndAttempts(t *testing.T) {
 		if err := c.Start(t.Context(), next); err == nil {
 			t.Error("a second attempt starts beside the first")
 		}
+		waitForLog(t, z, "web/"+strconv.Itoa(attempt)+".log", "run")
 		if err := c.Kill(t.Context(), "web"); err != nil {
 			t.Fatal(err)
 		}

@@ -33,6 +33,10 @@ const rootVar = "REDDWARF_ZONETEST_ROOT"
 // programVar has the path of podinit, which Main has built.
 const programVar = "REDDWARF_ZONETEST_PODINIT"
 
+// raceVar, if it is set, has podinit built with the race detector, which the
+// tests' own -race does not do.
+const raceVar = "REDDWARF_ZONETEST_RACE"
+
 // Main is for TestMain: it makes the test program able to be a sandbox's init,
 // and builds podinit for the tests.
 func Main(m *testing.M) {
@@ -54,8 +58,13 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	out := filepath.Join(dir, "podinit")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, "reddwarf.io/reddwarf/cmd/podinit") //nolint:noctx // it ends
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	how, cgo := []string{"-trimpath", "-ldflags=-s -w"}, "0"
+	if os.Getenv(raceVar) != "" {
+		how, cgo = []string{"-race", "-ldflags=-linkmode=external -extldflags=-static"}, "1"
+	}
+	args := append(append([]string{"build"}, how...), "-o", out, "reddwarf.io/reddwarf/cmd/podinit")
+	cmd := exec.Command("go", args...) //nolint:noctx // it ends
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo)
 	if words, err := cmd.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "zonetest: build podinit: %v\n%s", err, words) //nolint:errcheck // as above
 		return 1
@@ -112,8 +121,12 @@ func New(t *testing.T) *Zone {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
+		words := z.console.String()
+		if strings.Contains(words, "DATA RACE") || strings.Contains(words, "panic:") {
+			t.Error("podinit has a bug; see the console")
+		}
 		if t.Failed() {
-			t.Logf("console:\n%s", z.console)
+			t.Logf("console:\n%s", words)
 		}
 	})
 	for _, d := range []string{"sbin", "bin", "etc", "dev", "proc", "sys", "tmp", "c", "v", "reddwarf/spec", "reddwarf/run", "reddwarf/logs"} {
