@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -107,8 +109,37 @@ func (a *fakeAPI) getLocked(namespace, name string) (*corev1.Pod, error) {
 	return p.DeepCopy(), nil
 }
 
+// Get answers as the Node authorizer does: a pod that it does not know of this
+// node is forbidden, not missing.
 func (f fakePods) Get(_ context.Context, name string, _ metav1.GetOptions) (*corev1.Pod, error) {
-	return f.api.get(f.namespace, name)
+	p, err := f.api.get(f.namespace, name)
+	if apierrors.IsNotFound(err) {
+		err = apierrors.NewForbidden(podResource, name, errors.New("no relationship found between node and this object"))
+	}
+	return p, err
+}
+
+// List takes only what a node may list: its own pods.
+func (f fakePods) List(_ context.Context, o metav1.ListOptions) (*corev1.PodList, error) {
+	selector, err := fields.ParseSelector(o.FieldSelector)
+	if err != nil {
+		return nil, err
+	}
+	if _, own := selector.RequiresExactMatch("spec.nodeName"); !own {
+		return nil, apierrors.NewForbidden(podResource, "", errors.New("can only list pods with a spec.nodeName field selector"))
+	}
+	name, ok := selector.RequiresExactMatch("metadata.name")
+	if !ok {
+		return nil, fmt.Errorf("list by %q", o.FieldSelector)
+	}
+	p, err := f.api.get(f.namespace, name)
+	if apierrors.IsNotFound(err) {
+		return &corev1.PodList{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &corev1.PodList{Items: []corev1.Pod{*p}}, nil
 }
 
 func (f fakePods) Patch(_ context.Context, name string, _ types.PatchType, data []byte, _ metav1.PatchOptions, sub ...string) (*corev1.Pod, error) {

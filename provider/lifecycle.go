@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
@@ -99,6 +98,8 @@ func (p *Provider) DeletePod(ctx context.Context, pod *corev1.Pod) error {
 		if !gone {
 			return fmt.Errorf("provider: pod %s/%s is kept, because the API server still has it", pod.Namespace, pod.Name)
 		}
+		w.requestDeletion(0) // nobody waits for a pod whose object was removed by force
+		return nil
 	}
 	w.requestDeletion(deletionGrace(pod))
 	return nil
@@ -106,7 +107,7 @@ func (p *Provider) DeletePod(ctx context.Context, pod *corev1.Pod) error {
 
 // vanished asks the API server itself whether a pod is gone.
 func (p *Provider) vanished(ctx context.Context, pod *corev1.Pod) (bool, error) {
-	live, err := p.c.Pods.Pods(pod.Namespace).Get(ctx, pod.Name, metav1.GetOptions{})
+	live, err := p.fetch(ctx, pod.Namespace, pod.Name)
 	switch {
 	case apierrors.IsNotFound(err):
 		return true, nil

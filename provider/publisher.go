@@ -180,7 +180,7 @@ func (b *publisher) base(ctx context.Context, w *worker) (*corev1.Pod, error) {
 
 // live asks the API server for the pod, and whether it is certainly gone.
 func (b *publisher) live(ctx context.Context, w *worker) (pod *corev1.Pod, gone bool) {
-	live, err := b.p.c.Pods.Pods(w.namespace).Get(ctx, w.name, metav1.GetOptions{})
+	live, err := b.p.fetch(ctx, w.namespace, w.name)
 	if apierrors.IsNotFound(err) || (err == nil && string(live.UID) != w.uid) {
 		return nil, true
 	}
