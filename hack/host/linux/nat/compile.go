@@ -12,7 +12,8 @@ import (
 
 // compile turns rules into chains.
 func compile(nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
-	rs := &ruleset{chains: map[string]string{}, vips: map[int]map[netip.Addr]string{}}
+	rs := &ruleset{chains: map[string]string{}, vips: map[int]map[netip.Addr]string{},
+		ages: map[uint32]map[netip.AddrPort]bool{}}
 	byVIP := map[netip.Prefix][]ipf.Rule{}
 	var mapRules []ipf.Rule
 	for _, r := range nat {
@@ -22,6 +23,7 @@ func compile(nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
 		if r.Kind == ipf.Redirect {
 			p := prefix(r.Dst)
 			byVIP[p] = append(byVIP[p], r)
+			rs.age(r)
 		} else {
 			mapRules = append(mapRules, r)
 		}
@@ -36,6 +38,7 @@ func compile(nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
 	}
 	rs.chains["redirects"] = dispatch(rs.vips)
 	rs.chains["maps"] = mapChain(mapRules)
+	rs.chains["ages"] = rs.ageChain()
 	compileFilter(rs.chains, filter)
 	return rs, nil
 }

@@ -58,12 +58,14 @@ func (b *Backend) Load(ctx context.Context, nat []ipf.Rule, filter []ipf.FilterR
 type ruleset struct {
 	chains map[string]string
 	vips   map[int]map[netip.Addr]string
+	ages   map[uint32]map[netip.AddrPort]bool // UDP destinations by the age of their sessions, in seconds
 }
 
 // baseChains are the chains with hooks.
 var baseChains = map[string]string{
 	"redirects": "type nat hook prerouting priority dstnat ; policy accept ;",
 	"maps":      "type nat hook postrouting priority srcnat ; policy accept ;",
+	"ages":      "type filter hook prerouting priority -90 ; policy accept ;",
 	// NAT runs before the filter for what comes in, and after it for what goes out.
 	"filter_in":    "type filter hook input priority filter ; policy accept ;",
 	"filter_cross": "type filter hook forward priority filter ; policy accept ;",
@@ -85,6 +87,7 @@ func (rs *ruleset) difference(old *ruleset) string {
 			fmt.Fprintf(&b, "add map %s vip%d { type ipv4_addr : verdict ; }\n", table, n)
 		}
 	}
+	rs.agesDifference(&b, old)
 	for _, name := range slices.Sorted(maps.Keys(rs.chains)) {
 		if _, ok := old.chains[name]; !ok && baseChains[name] == "" {
 			fmt.Fprintf(&b, "add chain %s %s\n", table, name)

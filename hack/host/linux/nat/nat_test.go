@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"reddwarf.io/reddwarf/hack/host/datalink"
@@ -435,6 +436,36 @@ func TestSessionsOutliveTheirRule(t *testing.T) {
 	if ask(c) == nil {
 		t.Error("the session survived ipnat -F")
 	}
+}
+
+func TestAgeOfUDPSessions(t *testing.T) {
+	h := newHost(t)
+	client, server := h.zone(9, "pods0", "10.244.0.9/24", "10.244.0.1"), h.zone(5, "pods0", "10.244.0.5/24", "10.244.0.1")
+	server.serve("five", 53)
+	rule := "rdr gw0 10.96.0.10/32 port 53 -> 10.244.0.5 port 53 udp age 1000/1000"
+	h.rules(hairpin, rule)
+	var c net.Conn
+	if err := client.in(func() (err error) { c, err = net.Dial("udp", "10.96.0.10:53"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the read fails instead
+	c.Write([]byte("?"))                       //nolint:errcheck // the read fails instead
+	if _, err := c.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Linux' own time for UDP is two minutes at most.
+	if !slices.ContainsFunc(flows, func(f *netlink.ConntrackFlow) bool {
+		return f.Forward.Protocol == unix.IPPROTO_UDP && f.Forward.DstPort == 53 && f.TimeOut > 900
+	}) {
+		t.Errorf("sessions: %v", flows)
+	}
+	h.run("ipnat -r -f -", rule+"\n")
+	h.rules(rule)
 }
 
 func TestFilterRefusesConnections(t *testing.T) {
