@@ -119,7 +119,7 @@ func replay(t *testing.T, script string) string {
 		case strings.HasPrefix(line, "$ "):
 			b.WriteString(line)
 			b.WriteString(shorten(step(t, m, strings.TrimSpace(line[2:]))))
-		case strings.HasPrefix(line, "#"), line == "\n":
+		case strings.HasPrefix(line, "#"):
 			b.WriteString(line)
 		}
 	}
