@@ -162,6 +162,13 @@ func (m *Model) Reboot(ctx context.Context) error {
 	if err := m.startLocked(ctx); err != nil {
 		return err
 	}
+	for _, n := range m.filesystems() {
+		if m.on(n, "readonly") { // where it is a matter of mounts it has gone with them
+			if err := m.backend.SetReadOnly(ctx, n.ID, true); err != nil {
+				return fmt.Errorf("%s: read-only: %w", n.Name, err)
+			}
+		}
+	}
 	return m.mountAll(ctx)
 }
 

@@ -21,11 +21,8 @@ type plain struct {
 	root string
 }
 
-// errNoQuota and errNoReadOnly are what directories cannot do.
-const (
-	errNoQuota    = zfs.Refused("quotas need a btrfs image, which this machine cannot mount")
-	errNoReadOnly = zfs.Refused("readonly of a file system needs a btrfs image, which this machine cannot mount")
-)
+// errNoQuota is what directories cannot do.
+const errNoQuota = zfs.Refused("quotas need a btrfs image, which this machine cannot mount")
 
 func (p plain) create(dir string, _ uint64, groups []uint64) error {
 	if len(groups) > 0 {
@@ -47,11 +44,30 @@ func (p plain) snapshot(from, to string, _ []uint64, _ bool) error {
 	return nil
 }
 
-func (p plain) destroy(dir string) error { return os.RemoveAll(dir) }
+func (p plain) destroy(dir string) error {
+	if err := unmountAll(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
 
 func (p plain) rollback(dir, snap string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err
+	}
+	readOnly := st.Flags&unix.ST_RDONLY != 0
+	if readOnly {
+		if err := p.setReadOnly(dir, false); err != nil {
+			return err
+		}
+	}
 	c := copier{reflink: canReflink(p.root)}
-	return c.restore(dir, snap)
+	err := c.restore(dir, snap)
+	if readOnly {
+		err = errors.Join(err, p.setReadOnly(dir, true))
+	}
+	return err
 }
 
 // canReflink tries whether files below dir can share data.
@@ -71,17 +87,26 @@ func canReflink(dir string) bool {
 	return unix.IoctlFileClone(int(b.Fd()), int(a.Fd())) == nil
 }
 
-// setReadOnly makes the directory its own mount, which every later bind mount
-// of it inherits its being read-only from.
+// setReadOnly makes the directory a mount of itself, and that read-only: later
+// bind mounts of it inherit this. Zones that have it already keep what they
+// have.
 func (p plain) setReadOnly(dir string, on bool) error {
-	if !on {
-		err := unix.Unmount(dir, 0)
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM) {
-			return nil // it is not a mount
-		}
+	if err := unmountAll(dir); err != nil || !on {
 		return err
 	}
-	return errNoReadOnly
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		return err
+	}
+	return unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+}
+
+// unmountAll takes down what setReadOnly has made.
+func unmountAll(dir string) error {
+	err := unix.Unmount(dir, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil // it is not a mount
+	}
+	return err
 }
 
 func (p plain) setQuota(_, limit uint64, _ []string) error {
@@ -136,4 +161,10 @@ func (p plain) usage(root string) (map[uint64]uint64, error) {
 
 func (p plain) capacity() (uint64, error) { return 0, nil }
 
-func (p plain) close() error { return nil }
+func (p plain) close() error {
+	entries, err := os.ReadDir(p.root)
+	for _, e := range entries {
+		err = errors.Join(err, unmountAll(filepath.Join(p.root, e.Name())))
+	}
+	return err
+}

@@ -273,5 +273,12 @@ func TestPoolPlainRefuses(t *testing.T) {
 	p := newPool(t, open(t, Plain))
 	p.fails("simulated host: quotas need", "create", "-o", "quota=1G", "tank/a")
 	p.fails("dataset does not exist", "list", "tank/a")
-	p.fails("simulated host: readonly", "create", "-o", "readonly=on", "tank/a")
+	p.ok("create", "-o", "readonly=on", "-o", "mountpoint=legacy", "tank/a")
+	source, err := p.model.Source("tank/a", "z1")
+	must(t, err)
+	if err := os.WriteFile(source+"/x", nil, 0o644); !errors.Is(err, unix.EROFS) {
+		t.Errorf("write to readonly=on: %v", err)
+	}
+	p.model.Release("z1")
+	p.ok("destroy", "tank/a")
 }

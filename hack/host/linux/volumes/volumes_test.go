@@ -242,7 +242,10 @@ func TestMountOptions(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
-	v := open(t, Btrfs)
+	eachKind(t, testReadOnly)
+}
+
+func testReadOnly(t *testing.T, v *Volumes) {
 	ctx := t.Context()
 	must(t, v.Create(ctx, 1, nil))
 	fill(t, v.Dir(1))
