@@ -110,9 +110,11 @@ func again(r *ledger.Container) {
 
 // lost takes in that a boot of the zone is over. final is what podinit left
 // behind, nil if it left nothing that can be read. Attempts that nobody saw
-// end count as killed.
+// end count as killed. A boot of which podinit left nothing, and nobody heard
+// anything, has not happened.
 func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time) {
-	if final != nil && final.Boot == st.Boot {
+	happened := final != nil || st.Boot != ledger.BootPending
+	if final != nil && (final.Boot == st.Boot || st.Boot == ledger.BootPending) {
 		absorb(st, *final, pod, now)
 	}
 	for i := range st.Containers {
@@ -133,7 +135,7 @@ func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time
 				st.End = &e
 			}
 		}
-	default:
+	case happened:
 		st.Boots++
 		rerunInit(st, pod)
 	}

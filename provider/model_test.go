@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"reddwarf.io/reddwarf/hack/host"
 	simzfs "reddwarf.io/reddwarf/hack/host/zfs"
@@ -239,7 +240,10 @@ func (w *modelWorld) mustBeGone() {
 
 func volumePod() *corev1.Pod {
 	return testPod(func(p *corev1.Pod) {
-		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+		limit := resource.MustParse("1Gi")
+		p.Spec.Volumes = append(p.Spec.Volumes,
+			corev1.Volume{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			corev1.Volume{Name: "limited", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &limit}}})
 	})
 }
 

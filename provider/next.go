@@ -136,9 +136,12 @@ func sooner(a, b step) step {
 	return a
 }
 
-// booted reports whether the record knows of a boot that has not been taken in
-// as over.
-func (v view) booted() bool { return v.st.Boot != "" && v.st.Boot != ledger.BootPending }
+// booted reports whether there may have been a boot that has not been taken in
+// as over: one that podinit reported, or one that an earlier agent was about to
+// make, of which podinit's state file tells.
+func (v view) booted() bool {
+	return v.st.Boot != "" && (v.st.Boot != ledger.BootPending || !v.have.files)
+}
 
 func (v view) run() step {
 	if end := v.deadline(); end.act != actWait {

@@ -131,15 +131,15 @@ func (w *worker) makeStorage(ctx context.Context) error {
 		}
 		d.Containers[c.Name] = name
 		// What an earlier boot may have written is taken back.
-		if c.Attempt > 0 || st.Boot == ledger.BootPending {
+		if c.Attempt > 0 {
 			if err := w.p.c.Storage.ResetContainer(ctx, w.uid, c.Name); err != nil {
 				return &fault{c.Name, translate.ReasonCreateError, err}
 			}
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
-		if v.EmptyDir == nil {
-			continue
+		if v.EmptyDir == nil || translate.SizeLimit(v) == 0 {
+			continue // one without a limit is a directory of the pod's dataset
 		}
 		name, err := w.p.c.Storage.EnsureVolume(ctx, w.uid, v.Name, translate.SizeLimit(v))
 		if err != nil {

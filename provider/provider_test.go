@@ -387,6 +387,36 @@ func TestHostRebootBringsPodsBack(t *testing.T) {
 	})
 }
 
+// TestFinishedBeforeAnybodyLooked has the agent die while the zone boots, the
+// container finish, and the host reboot: the container has run, and must not
+// run again.
+func TestFinishedBeforeAnybodyLooked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.behave(func(string, int) behaviour { return behaviour{runs: time.Second, code: 4} })
+		kill := w.kill
+		w.host.failBy(func(command string) error {
+			if command == "boot" {
+				kill()
+			}
+			return nil
+		})
+		w.create(testPod(func(p *corev1.Pod) { p.Spec.RestartPolicy = corev1.RestartPolicyNever }))
+		settle(time.Minute)
+		w.killAgent()
+		w.host.failBy(func(string) error { return nil })
+		w.host.crashZone(testZone)
+		w.startAgent()
+		settle(time.Minute)
+		if s := w.status(); s.Phase != corev1.PodFailed || s.ContainerStatuses[0].State.Terminated.ExitCode != 4 {
+			t.Errorf("status is %s, %+v", s.Phase, s.ContainerStatuses[0].State)
+		}
+		if w.host.nextID != 1 {
+			t.Errorf("the zone was booted %d times", w.host.nextID)
+		}
+	})
+}
+
 func TestGrace(t *testing.T) {
 	for _, tt := range []struct {
 		name     string

@@ -125,7 +125,7 @@ func (w *worker) takeInLoss() error {
 	pod, now := w.object(), time.Now()
 	unplanned := false
 	err = w.change(func(st *ledger.State) {
-		unplanned = st.Deletion == nil && st.End == nil
+		unplanned = st.Deletion == nil && st.End == nil && (final != nil || st.Boot != ledger.BootPending)
 		before := st.Clone()
 		lost(st, final, pod, now)
 		w.announce(pod, before, *st)

@@ -63,6 +63,9 @@ func (w *worker) writeFiles(ctx context.Context) error {
 	if err := w.writeRoot(zonepath, in); err != nil {
 		return fmt.Errorf("zone root: %w", err)
 	}
+	if err := makeEmptyDirs(zonepath, in); err != nil {
+		return fmt.Errorf("emptyDir: %w", err)
+	}
 	if err := writeSpec(zonepath, in, spec); err != nil {
 		return fmt.Errorf("zone spec: %w", err)
 	}
@@ -150,6 +153,41 @@ func (w *worker) writeRoot(zonepath *os.Root, in translate.Input) error {
 			return err
 		}
 		if err := zonepath.Symlink(target, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeEmptyDirs makes the emptyDirs that are plain directories. What is in one
+// is the zone's: one that is there is left alone.
+func makeEmptyDirs(zonepath *os.Root, in translate.Input) error {
+	if err := zonepath.MkdirAll(translate.EmptyDir, 0o755); err != nil {
+		return err
+	}
+	for _, v := range in.Pod.Spec.Volumes {
+		if v.EmptyDir == nil || translate.SizeLimit(v) > 0 {
+			continue
+		}
+		// Made aside first, so that one that is there is complete.
+		name, temp := path.Join(translate.EmptyDir, v.Name), path.Join(translate.EmptyDir, "."+v.Name)
+		if _, err := zonepath.Lstat(name); err == nil {
+			continue
+		}
+		if err := zonepath.MkdirAll(temp, 0o777); err != nil {
+			return err
+		}
+		mode := fs.FileMode(0o777) // whoever the containers run as
+		if group := fsGroup(in.Pod); group != nil {
+			if err := zonepath.Chown(temp, 0, int(*group)); err != nil {
+				return err
+			}
+			mode |= fs.ModeSetgid
+		}
+		if err := zonepath.Chmod(temp, mode); err != nil {
+			return err
+		}
+		if err := zonepath.Rename(temp, name); err != nil {
 			return err
 		}
 	}

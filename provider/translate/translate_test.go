@@ -266,6 +266,7 @@ func TestZoneConfig(t *testing.T) {
 	p := pod()
 	p.Spec.Volumes = []corev1.Volume{
 		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		{Name: "limited", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(1<<20, resource.BinarySI)}}},
 		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
 	}
 	p.Spec.Containers[0].Resources = corev1.ResourceRequirements{
@@ -273,7 +274,7 @@ func TestZoneConfig(t *testing.T) {
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m")},
 	}
 	d := Datasets{
-		ZonePath: "/rpool/reddwarf/pods/" + uid, Containers: map[string]string{"web": "rpool/c-web"}, Volumes: map[string]string{"scratch": "rpool/v-scratch"},
+		ZonePath: "/rpool/reddwarf/pods/" + uid, Containers: map[string]string{"web": "rpool/c-web"}, Volumes: map[string]string{"limited": "rpool/v-limited"},
 	}
 	f, _ := zones.DistroFeatures("omnios")
 	script, err := Zone(input(p), d).Script(f)

@@ -31,13 +31,14 @@ const (
 	RunDir     = "run"
 	LogDir     = "logs"
 	VolumesDir = "volumes"
+	EmptyDir   = "empty" // emptyDirs without a size limit, written by the zone
 )
 
 // Datasets are what the storage made for a pod.
 type Datasets struct {
 	ZonePath   string
 	Containers map[string]string // container roots, by container
-	Volumes    map[string]string // emptyDirs, by volume
+	Volumes    map[string]string // emptyDirs with a size limit, by volume
 }
 
 // Zone returns the configuration of the pod's zone.
@@ -106,8 +107,10 @@ func zoneMounts(in Input, d Datasets) []zones.Mount {
 	for _, v := range in.Pod.Spec.Volumes {
 		m := zones.Mount{Target: path.Join(podinit.VolumeDir, v.Name)}
 		switch {
+		case v.EmptyDir != nil && SizeLimit(v) > 0:
+			m.Source, m.Type = d.Volumes[v.Name], "zfs" // for its quota
 		case v.EmptyDir != nil:
-			m.Source, m.Type = d.Volumes[v.Name], "zfs"
+			m.Source, m.Type, m.Options = path.Join(d.ZonePath, EmptyDir, v.Name), "lofs", rw
 		case HostWritten(v):
 			m.Source, m.Type, m.Options = path.Join(d.ZonePath, VolumesDir, v.Name), "lofs", ro
 		default:
