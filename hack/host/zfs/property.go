@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // How a property may be changed.
@@ -161,18 +162,23 @@ func propertiesOfStatistics() []property {
 	}
 }
 
+// propertyIndex finds properties by name and short form. Nothing changes it.
+var propertyIndex = sync.OnceValue(func() map[string]property {
+	index := map[string]property{"name": text("name", "NAME", readOnly, onAll, "", "")}
+	for _, p := range properties() {
+		index[strings.ToLower(p.column)] = p
+	}
+	for _, p := range properties() {
+		index[p.name] = p
+	}
+	return index
+})
+
 // findProperty returns the native property of a name or of its short form, the
 // column's name in lower case. The pseudo property name is one.
 func findProperty(name string) (property, bool) {
-	if name == "name" {
-		return text("name", "NAME", readOnly, onAll, "", ""), true
-	}
-	for _, p := range properties() {
-		if name == p.name || name == strings.ToLower(p.column) {
-			return p, true
-		}
-	}
-	return property{}, false
+	p, ok := propertyIndex()[name]
+	return p, ok
 }
 
 // userProperty is zfs_prop_user: lower case, with a colon.

@@ -6,6 +6,11 @@ import "context"
 type space struct {
 	charged map[uint64]uint64
 	size    uint64
+
+	// Indexes, for pools of thousands of datasets.
+	children  map[string][]*node // by the name above
+	snapshots map[string]uint64  // bytes of a file system's snapshots
+	used      map[uint64]uint64  // what used has found
 }
 
 // measure reads the space that objects take. Where the backend does not know,
@@ -22,7 +27,16 @@ func (m *Model) measure(ctx context.Context) (space, error) {
 	if size == 0 {
 		size = m.cfg.Size
 	}
-	return space{charged, size}, nil
+	s := space{charged, size, map[string][]*node{}, map[string]uint64{}, map[uint64]uint64{}}
+	for _, n := range m.byID {
+		if n.Snapshot {
+			s.snapshots[filesystem(n.Name)] += charged[n.ID]
+		} else {
+			up := parent(n.Name)
+			s.children[up] = append(s.children[up], n)
+		}
+	}
+	return s, nil
 }
 
 // spaceProperty returns one of the properties of sizes.
@@ -46,7 +60,7 @@ func (m *Model) spaceProperty(n *node, name string, s space) (uint64, bool) {
 	case "usedbydataset", "written":
 		return s.charged[n.ID], true
 	case "usedbysnapshots":
-		return m.usedBySnapshots(n, s), true
+		return s.snapshots[n.Name], true
 	case "usedbychildren":
 		return m.usedByChildren(n, s), true
 	case "usedbyrefreservation":
@@ -55,16 +69,9 @@ func (m *Model) spaceProperty(n *node, name string, s space) (uint64, bool) {
 	return 0, false
 }
 
-func (m *Model) usedBySnapshots(n *node, s space) (sum uint64) {
-	for _, snap := range m.snapshots(n) {
-		sum += s.charged[snap.ID]
-	}
-	return sum
-}
-
 // usedByChildren counts a child's reservation where it has not used it up.
 func (m *Model) usedByChildren(n *node, s space) (sum uint64) {
-	for _, c := range m.children(n) {
+	for _, c := range s.children[n.Name] {
 		sum += max(m.used(c, s), m.amount(c, "reservation"))
 	}
 	return sum
@@ -80,7 +87,12 @@ func (m *Model) refReserved(n *node, s space) uint64 {
 
 // used is dsl_dir's: everything that would come back if n were destroyed.
 func (m *Model) used(n *node, s space) uint64 {
-	return s.charged[n.ID] + m.usedBySnapshots(n, s) + m.usedByChildren(n, s) + m.refReserved(n, s)
+	if known, ok := s.used[n.ID]; ok {
+		return known
+	}
+	sum := s.charged[n.ID] + s.snapshots[n.Name] + m.usedByChildren(n, s) + m.refReserved(n, s)
+	s.used[n.ID] = sum
+	return sum
 }
 
 // available is dsl_dir_space_available: the least of what the quotas above

@@ -219,3 +219,19 @@ func TestBackendErrors(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkList lists a host with 300 pods.
+func BenchmarkList(b *testing.B) {
+	m := newModel(b)
+	ok(b, m, "zfs create rpool/img")
+	ok(b, m, "zfs snapshot rpool/img@image")
+	for i := range 300 {
+		pod := fmt.Sprintf("rpool/p%d", i)
+		ok(b, m, "zfs create -o quota=1G "+pod)
+		ok(b, m, "zfs clone -o mountpoint=legacy rpool/img@image "+pod+"/c")
+		ok(b, m, "zfs snapshot "+pod+"/c@start")
+	}
+	for b.Loop() {
+		ok(b, m, "zfs list -Hp -o name,used,available,io.reddwarf:uid -r -t all rpool")
+	}
+}
