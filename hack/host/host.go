@@ -23,6 +23,7 @@ import (
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/ipf"
 	"reddwarf.io/reddwarf/hack/host/program"
+	"reddwarf.io/reddwarf/hack/host/system"
 	"reddwarf.io/reddwarf/hack/host/zfs"
 	"reddwarf.io/reddwarf/hack/host/zones"
 	"reddwarf.io/reddwarf/zones/command"
@@ -36,6 +37,7 @@ type Model struct {
 	Links *datalink.Model
 	NAT   *ipf.Model
 	ZFS   *zfs.Model
+	Rest  *system.Model // what only looks at the others, and the services
 
 	parts    []part
 	dispatch dispatcher
@@ -73,8 +75,9 @@ func NewModel(opts ...Option) *Model {
 		Distro: zones.Distro(o.distro), Backend: o.backends.Zones, Links: m.Links, Datasets: m.ZFS,
 		Paths: o.paths, Clock: o.clock, Log: o.log,
 	})
+	m.Rest = newSystem(o, m.Zones, m.Links, m.NAT)
 	// In the order in which a machine loses them: what uses others first.
-	m.parts = []part{{"zones", m.Zones}, {"ipf", m.NAT}, {"datalink", m.Links}, {"zfs", m.ZFS}}
+	m.parts = []part{{"zones", m.Zones}, {"ipf", m.NAT}, {"datalink", m.Links}, {"zfs", m.ZFS}, {"system", m.Rest}}
 	m.dispatch.clock = o.clock
 	m.dispatch.commands = make(map[string]program.Command)
 	for _, p := range m.parts {

@@ -43,6 +43,9 @@ func TestRunIsLikeARealHost(t *testing.T) {
 	if out := run(t, m, "zfs list -H -o name"); out != "rpool\n" {
 		t.Errorf("zfs list = %q", out)
 	}
+	if out := run(t, m, "uname -n"); out != "host\n" {
+		t.Errorf("uname -n = %q", out)
+	}
 	_, err := m.Run(t.Context(), command.New("zoneadm", "-z", "nope", "boot"))
 	var ce *command.Error
 	if !errors.As(err, &ce) || ce.ExitCode != 1 || !strings.Contains(ce.Stderr, "No such zone configured") {
@@ -65,7 +68,8 @@ func TestComponentsAreOneMachine(t *testing.T) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "web.cfg")
 	text := "create -b\nset brand=lx\nset zonepath=/rpool/web\nset ip-type=exclusive\nadd attr\nset name=docker\nset type=boolean\nset value=true\nend\n" +
-		"add net\nset physical=web0\nend\nadd fs\nset dir=/v/data\nset special=rpool/data\nset type=zfs\nend\n"
+		"add net\nset physical=web0\nend\nadd fs\nset dir=/v/data\nset special=rpool/data\nset type=zfs\nend\n" +
+		"add capped-cpu\nset ncpus=1\nend\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +79,16 @@ func TestComponentsAreOneMachine(t *testing.T) {
 		"zonecfg -z web -f " + config, "zoneadm -z web mark -F installed", "zoneadm -z web boot",
 	} {
 		run(t, m, line)
+	}
+	if out := run(t, m, "kstat -p -c zone_misc -s zonename"); !strings.Contains(out, "web") {
+		t.Errorf("kstat does not know the zone: %q", out)
+	}
+	if out := run(t, m, "kstat -p link:0:web0:obytes64"); out == "" {
+		t.Error("kstat does not know the link")
+	}
+	run(t, m, "prctl -n zone.cpu-cap -r -v 150 -i zone web")
+	if out := run(t, m, "prctl -P -n zone.cpu-cap -i zone web"); !strings.Contains(out, "150") {
+		t.Errorf("prctl = %q", out)
 	}
 	for _, line := range []string{"zfs destroy rpool/data", "dladm delete-vnic web0"} {
 		f := strings.Fields(line)

@@ -15,6 +15,7 @@ type Option func(*options)
 
 type options struct {
 	distro   string
+	hostname string
 	cpus     int
 	memory   uint64
 	pool     string
@@ -31,7 +32,7 @@ type options struct {
 // defaults are a small machine with OmniOS.
 func defaults() options {
 	return options{
-		distro: "omnios", cpus: 4, memory: 8 << 30, pool: "rpool", poolSize: 20 << 30,
+		distro: "omnios", hostname: "host", cpus: 4, memory: 8 << 30, pool: "rpool", poolSize: 20 << 30,
 		uplinks: []datalink.Physical{{Name: "net0", MAC: []byte{0x02, 0x08, 0x20, 0, 0, 1}}},
 		clock:   time.Now, kill: func() {},
 	}
@@ -48,6 +49,9 @@ type Backends struct {
 // Distro makes the host another distribution than omnios: smartos or
 // openindiana.
 func Distro(name string) Option { return func(o *options) { o.distro = name } }
+
+// Hostname sets what uname -n says.
+func Hostname(name string) Option { return func(o *options) { o.hostname = name } }
 
 // CPUs sets the number of processors that the host shows.
 func CPUs(n int) Option { return func(o *options) { o.cpus = n } }

@@ -113,7 +113,7 @@ func (s *supervisor) assemble(b boot) error {
 		return err
 	}
 	opts := []host.Option{
-		host.Distro(c.Distro), host.CPUs(c.CPUs), host.Memory(c.Memory), host.Pool(c.Pool, c.PoolSize),
+		host.Distro(c.Distro), host.Hostname(c.Name), host.CPUs(c.CPUs), host.Memory(c.Memory), host.Pool(c.Pool, c.PoolSize),
 		host.Uplinks(datalink.Physical{Name: Uplink, MAC: c.mac()}),
 		host.Paths(zones.HostPaths{}),
 		host.WithBackends(host.Backends{Zones: s.sandbox, Links: network, NAT: nat.New(), ZFS: s.volumes}),

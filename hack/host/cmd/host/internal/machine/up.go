@@ -108,6 +108,8 @@ func (h Host) up(ctx context.Context, c Config, foreground bool) error {
 		return cmd.Process.Release() // it is the lab's now
 	}
 	fmt.Printf("host %s is up at %v\n", c.Name, c.Address.Addr())
+	stop := context.AfterFunc(ctx, func() { _ = h.Down(context.WithoutCancel(ctx)) })
+	defer stop()
 	if err := cmd.Wait(); err != nil {
 		return fmt.Errorf("went down: %w", err)
 	}
