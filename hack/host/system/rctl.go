@@ -128,6 +128,12 @@ func (m *Model) prctl(ctx context.Context, inv *program.Invocation) int {
 	case has(set, 's') && privilege != "privileged":
 		return wrong("-p pid required when setting or replacing task or project rctl")
 	}
+	return m.prctlZones(ctx, inv, set, rest, change, privilege)
+}
+
+// prctlZones does what a valid command line says for every zone of it.
+func (m *Model) prctlZones(ctx context.Context, inv *program.Invocation, set map[byte][]string, zones []string, change bool, privilege string) int {
+	warn := func(format string, args ...any) { inv.Errf("prctl: "+format+"\n", args...) }
 	var wanted []rctl
 	for _, rc := range m.rctls() {
 		if !has(set, 'n') || rc.name == last(set, 'n') {
@@ -135,14 +141,15 @@ func (m *Model) prctl(ctx context.Context, inv *program.Invocation) int {
 		}
 	}
 	if len(wanted) == 0 {
-		if change {
-			return wrong("failed to get resource control for %s: Invalid argument", last(set, 'n'))
-		}
 		warn("failed to get resource control for %s: Invalid argument", last(set, 'n'))
+		if change {
+			inv.Errf("%s", prctlUsage)
+			return 2
+		}
 		return 1
 	}
 	code := 0
-	for _, id := range rest {
+	for _, id := range zones {
 		z, ok := m.zone(ctx, id)
 		if !ok {
 			warn("%s: unknown zone", id)

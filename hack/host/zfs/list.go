@@ -63,14 +63,7 @@ func (r *run) choose(names []string, sel selection) ([]*node, int) {
 			continue
 		}
 		for _, c := range r.byID {
-			level := depth(c.Name) - depth(n.Name)
-			if c.Snapshot {
-				level++
-			}
-			if (below(c.Name, n.Name) || filesystem(c.Name) == n.Name) && c != n && (sel.depth < 0 || level <= sel.depth) {
-				if c.Snapshot && sel.implicit {
-					continue // the pool's listsnapshots is off
-				}
+			if sel.reaches(n, c) {
 				add(c)
 			}
 		}
@@ -81,6 +74,17 @@ func (r *run) choose(names []string, sel selection) ([]*node, int) {
 	}
 	slices.SortFunc(all, byName)
 	return all, failed
+}
+
+// reaches says whether a recursion from n comes to c. Snapshots are passed over
+// where types were not given, as the pool's listsnapshots is off.
+func (sel selection) reaches(n, c *node) bool {
+	level := depth(c.Name) - depth(n.Name)
+	if c.Snapshot {
+		level++
+	}
+	return c != n && (below(c.Name, n.Name) || filesystem(c.Name) == n.Name) &&
+		(sel.depth < 0 || level <= sel.depth) && !(c.Snapshot && sel.implicit)
 }
 
 // datasetOf is zfs_path_to_zhandle: the dataset mounted at or above a path.
