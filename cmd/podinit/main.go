@@ -21,6 +21,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 
 	"reddwarf.io/reddwarf/zones/podinit/supervisor"
 )
@@ -43,8 +44,12 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	case len(words) == 1 && words[0] == supervisor.StubVerb:
 		supervisor.Stub() //nolint:errcheck // podinit has been told
 		return exitNotFound
-	case name == "init" || os.Getpid() == 1 && len(words) == 0:
-		return supervise(nil, errOut)
+	case name == "init":
+		if len(words) > 0 || !canBeInit() {
+			fmt.Fprintln(errOut, "init: a pod zone is halted from outside, with zoneadm") //nolint:errcheck // nobody else to tell
+			return exitRefused
+		}
+		return supervise(true, nil, errOut)
 	case name == "sh" || name == "su":
 		verb, err := shellCommand(name, words)
 		if err != nil {
@@ -59,7 +64,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	switch words[0] {
 	case "supervise":
-		return supervise(words[1:], errOut)
+		return supervise(false, words[1:], errOut)
 	case "channel":
 		base, err := parseBase(words[1:])
 		if err == nil {
@@ -141,7 +146,15 @@ const (
 	maxProcs    = 2
 )
 
-func supervise(args []string, errOut io.Writer) int {
+// failurePause is what process 1 waits before it ends in failure.
+const failurePause = time.Second
+
+// canBeInit says whether this process can be a zone's init. On illumos its
+// process id does not tell: only the lx brand shows it as 1.
+func canBeInit() bool { return runtime.GOOS == "illumos" || os.Getpid() == 1 }
+
+// supervise runs the containers; first says whether as the zone's init.
+func supervise(first bool, args []string, errOut io.Writer) int {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
 	runtime.GOMAXPROCS(maxProcs)
@@ -155,8 +168,15 @@ func supervise(args []string, errOut io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
 	defer stop()
-	return report(supervisor.Run(ctx, supervisor.Config{
-		Base: base, Self: self, Zone: os.Getpid() == 1,
-		Log: log.New(errOut, "podinit: ", 0),
-	}), errOut)
+	err = supervisor.Run(ctx, supervisor.Config{
+		Base: base, Self: self, Zone: first, Log: log.New(errOut, "podinit: ", 0),
+	})
+	switch {
+	case err != nil && first:
+		// Some brands start a failed init again at once.
+		defer time.Sleep(failurePause)
+	case first:
+		supervisor.EndZone()
+	}
+	return report(err, errOut)
 }

@@ -48,6 +48,8 @@ func TestRunRefusesClearly(t *testing.T) {
 		{[]string{"/bin/sh"}, 126, "no shell"},
 		{[]string{"/bin/su", "web", "-c", "/sbin/podinit channel"}, 126, `no user "web"`},
 		{[]string{"/bin/sh", "-c", "/sbin/podinit dance"}, 127, `unknown verb "dance"`},
+		{[]string{"/sbin/init", "0"}, 126, "halted from outside"},
+		{[]string{"/sbin/init"}, 126, "halted from outside"}, // this test is not process 1
 		{[]string{"podinit"}, 2, "usage"},
 		{[]string{"podinit", "channel", "--what"}, 1, "bad arguments"},
 		{[]string{"podinit", "channel", "--base", "/nonexistent"}, 1, "/nonexistent"},

@@ -9,10 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func at(sec int) time.Time { return time.Date(2026, 1, 2, 3, 4, sec, 5, time.UTC) }
@@ -213,7 +214,7 @@ func TestReadRefusesWhatAZoneMayPutThere(t *testing.T) {
 		{"link of the directory", func(d string) error {
 			return errors.Join(os.Remove(filepath.Join(d, "web")), os.Symlink(filepath.Dir(secret), filepath.Join(d, "web")))
 		}},
-		{"fifo", func(d string) error { return syscall.Mkfifo(filepath.Join(d, "web", "0.log"), 0o600) }},
+		{"fifo", func(d string) error { return unix.Mkfifo(filepath.Join(d, "web", "0.log"), 0o600) }},
 		{"directory", func(d string) error { return os.Mkdir(filepath.Join(d, "web", "0.log"), 0o700) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

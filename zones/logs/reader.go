@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -296,7 +295,8 @@ func (p *printer) print(l Line) error {
 	return err
 }
 
-// Path returns the name of an attempt's log below a zone's log directory.
+// Path returns the name of an attempt's log below a zone's log directory. The
+// container's name is a DNS label.
 func Path(container string, attempt int) string {
-	return path.Join(strings.ReplaceAll(container, "/", "_"), fmt.Sprintf("%d.log", attempt))
+	return path.Join(container, fmt.Sprintf("%d.log", attempt))
 }

@@ -9,9 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"reddwarf.io/reddwarf/zones/podinit"
 	"reddwarf.io/reddwarf/zones/podinit/wire"
@@ -122,7 +123,7 @@ func TestReadStateRefusesWhatAZoneMayPutThere(t *testing.T) {
 	}
 	for name, place := range map[string]func(string) error{
 		"link":      func(p string) error { return os.Symlink(secret, p) },
-		"fifo":      func(p string) error { return syscall.Mkfifo(p, 0o600) },
+		"fifo":      func(p string) error { return unix.Mkfifo(p, 0o600) },
 		"directory": func(p string) error { return os.Mkdir(p, 0o700) },
 		"huge": func(p string) error {
 			return errors.Join(os.WriteFile(p, data, 0o600), os.Truncate(p, 1<<40))

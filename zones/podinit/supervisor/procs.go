@@ -88,7 +88,7 @@ func (s *Supervisor) stray(p proc, at map[int]proc) bool {
 	if p.program == "" || p.root == "" {
 		return false // a kernel's process, or gone
 	}
-	if p.root == "/" && p.program == s.config.Self {
+	if p.root == "/" && p.program == s.config.Self || s.brands[p.pid] == p.program {
 		return false
 	}
 	s.mu.Lock()

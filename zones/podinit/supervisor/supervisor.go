@@ -23,6 +23,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
+	"time"
 
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -62,6 +64,10 @@ type Supervisor struct {
 	stop context.CancelFunc
 	work sync.WaitGroup // every goroutine of containers and connections
 
+	// brands are the processes that were here before any container's, such as
+	// the brand's address daemon, by process id and program.
+	brands map[int]string
+
 	mu         sync.Mutex
 	containers map[string]*container // by name; the newest attempt
 }
@@ -94,6 +100,7 @@ func Run(ctx context.Context, config Config) error {
 		defer close(reaped)
 		s.reaper.until(quit)
 	}()
+	s.clearOut()
 	s.startMarked()
 	s.serve(listener) // until ctx ends
 	s.killAll()
@@ -138,6 +145,38 @@ func (s *Supervisor) startMarked() {
 		}
 		if err := s.start(c); err != nil {
 			s.log.Printf("container %s: %v", c.Name, err)
+		}
+	}
+}
+
+// clearOut removes what an earlier podinit of this zone left running or mounted:
+// some brands start their init again without ending anything else. Whatever
+// else runs is the brand's.
+func (s *Supervisor) clearOut() {
+	roots := []string{s.config.root(""), s.config.view("")}
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		left := 0
+		s.brands = map[int]string{}
+		for _, p := range processes() {
+			if p.pid == os.Getpid() || !within(p.root, roots) {
+				s.brands[p.pid] = p.program
+				continue
+			}
+			left++
+			syscall.Kill(p.pid, syscall.SIGKILL) //nolint:errcheck // it may be gone
+		}
+		if left == 0 {
+			break
+		}
+		time.Sleep(pause)
+	}
+	entries, err := os.ReadDir(s.config.root(""))
+	if err != nil {
+		return // there are no containers
+	}
+	for _, e := range entries {
+		if err := s.mounter().unmountBelow(s.config.root(e.Name()), s.config.view(e.Name())); err != nil {
+			s.log.Printf("%v", err)
 		}
 	}
 }

@@ -30,3 +30,11 @@ func (s *Supervisor) setUpZone(spec podinit.Spec, zone bool) error {
 	}
 	return nil
 }
+
+// EndZone ends the zone of which this is process 1, where its end alone would
+// not do that: the lx brand starts its init again.
+func EndZone() {
+	if isLX() {
+		unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) //nolint:errcheck // the agent halts what is left
+	}
+}
