@@ -1,11 +1,14 @@
 package provider
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"path/filepath"
+	"strings"
 
 	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
+	corev1 "k8s.io/api/core/v1"
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/server"
@@ -129,4 +132,36 @@ func (w *worker) setLocked(st ledger.State) {
 	w.st = st
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+// The part of a log that stands in for a termination message, as a kubelet
+// takes it.
+const (
+	fallbackLines = 80
+	fallbackBytes = 2048
+)
+
+// explain gives attempts that failed without a message the end of their log,
+// where the pod wants that.
+func (w *worker) explain(pod *corev1.Pod, before ledger.State, after *ledger.State) {
+	for _, c := range translate.AllContainers(pod) {
+		was, is := before.Container(c.Name), after.Container(c.Name)
+		if c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || was == nil || is == nil ||
+			was.Phase == podinit.Exited || is.Exit == nil || is.Exit.Code == 0 || is.Exit.Message != "" {
+			continue
+		}
+		var out bytes.Buffer
+		lines := int64(fallbackLines)
+		dir := filepath.Join(w.p.c.Storage.PodDir(w.uid), translate.LogDir)
+		err := logs.Read(context.Background(), dir, logs.Path(c.Name, is.Exit.Attempt), logs.Options{Tail: &lines}, &out)
+		if err != nil {
+			w.p.c.Log.Warnf("pod %s/%s: the log of %s cannot explain its end: %v", w.namespace, w.name, c.Name, err)
+			continue
+		}
+		text := out.Bytes()
+		if len(text) > fallbackBytes {
+			text = text[len(text)-fallbackBytes:]
+		}
+		is.Exit.Message = strings.ToValidUTF8(string(text), "\uFFFD")
+	}
 }

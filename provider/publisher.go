@@ -121,7 +121,7 @@ func (b *publisher) publish(ctx context.Context, w *worker) error {
 	if patch != nil {
 		answer, err := b.p.c.Pods.Pods(w.namespace).Patch(ctx, w.name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 		switch {
-		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		case apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsInvalid(err):
 			b.forget(w.uid) // the cached pod is too old: the next look decides
 			if _, gone := b.live(ctx, w); gone {
 				return nil

@@ -126,3 +126,20 @@ func TestLogsOfAWaitingContainer(t *testing.T) {
 		}
 	})
 }
+
+func TestLogExplainsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.behave(func(string, int) behaviour { return behaviour{runs: time.Second, code: 1} })
+		w.create(testPod(func(p *corev1.Pod) {
+			p.Spec.RestartPolicy = corev1.RestartPolicyNever
+			p.Spec.Containers[0].TerminationMessagePolicy = corev1.TerminationMessageFallbackToLogsOnError
+		}))
+		settle(100 * time.Millisecond)
+		w.writeLog(t, "0", "no such table")
+		settle(5 * time.Second)
+		if e := w.status().ContainerStatuses[0].State.Terminated; e == nil || e.Message != "no such table\n" {
+			t.Errorf("state is %+v", w.status().ContainerStatuses[0].State)
+		}
+	})
+}

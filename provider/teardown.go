@@ -128,6 +128,7 @@ func (w *worker) takeInLoss() error {
 		unplanned = st.Deletion == nil && st.End == nil && (final != nil || st.Boot != ledger.BootPending)
 		before := st.Clone()
 		lost(st, final, pod, now)
+		w.explain(pod, before, st)
 		w.announce(pod, before, *st)
 	})
 	if err == nil {

@@ -3,7 +3,6 @@ package provider
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"sync"
@@ -256,6 +255,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	if w.live != nil {
 		st := w.st.Clone()
 		if absorb(&st, *w.live, w.pod, now) {
+			w.explain(w.pod, w.st, &st)
 			if err := w.p.c.Ledger.SaveState(st); err != nil {
 				return view{}, err
 			}
@@ -364,48 +364,3 @@ func interruptible(a action) bool {
 	}
 	return false
 }
-
-// judge remembers how a step went: a failed one is tried again, later each
-// time.
-func (w *worker) judge(ctx context.Context, s step, err error) {
-	if err == nil {
-		delete(w.failed, s)
-		w.clearWaiting(s)
-		return
-	}
-	if errors.Is(err, errDeletion) || w.interrupted(s) {
-		return
-	}
-	f := w.failed[s]
-	f.count++
-	f.at = time.Now()
-	f.until = f.at.Add(retryDelay(s.act, f.count))
-	w.failed[s] = f
-	w.complain(s, f, err)
-	if touchesZone(s.act) {
-		if err := w.p.survey.refresh(ctx); err != nil && ctx.Err() == nil {
-			w.p.c.Log.Warnf("zones cannot be listed: %v", err)
-		}
-	}
-}
-
-// interrupted reports whether a step failed because it was no longer wanted.
-func (w *worker) interrupted(s step) bool { return interruptible(s.act) && w.deleting() }
-
-func touchesZone(a action) bool {
-	switch a {
-	case actConfigure, actInstall, actBoot, actHalt, actUninstall, actUnconfigure:
-		return true
-	}
-	return false
-}
-
-// fault is an error with the reason that a container shows for it.
-type fault struct {
-	container string // empty: all that wait
-	reason    string
-	err       error
-}
-
-func (f *fault) Error() string { return fmt.Sprintf("%s: %v", f.reason, f.err) }
-func (f *fault) Unwrap() error { return f.err }

@@ -155,7 +155,6 @@ func (a *admission) container(list string, c *corev1.Container) {
 	a.when(c.LivenessProbe != nil, "livenessProbe")
 	a.when(c.ReadinessProbe != nil, "readinessProbe")
 	a.when(c.StartupProbe != nil, "startupProbe")
-	a.when(c.TerminationMessagePolicy == corev1.TerminationMessageFallbackToLogsOnError, "terminationMessagePolicy: FallbackToLogsOnError")
 	if l := c.Lifecycle; l != nil {
 		a.when(l.PostStart != nil, "lifecycle.postStart")
 		a.when(l.PreStop != nil, "lifecycle.preStop")
