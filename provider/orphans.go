@@ -21,7 +21,7 @@ const orphanEvery = time.Minute
 // orphans remembers since when something has had no pod.
 type orphans struct {
 	p     *Provider
-	since map[string]time.Time // by UID
+	since map[string]time.Time // by UID, or name of a link
 }
 
 // collectOrphans removes zones and datasets of ours whose pod is gone from the
@@ -108,6 +108,7 @@ func (o orphans) sweep(ctx context.Context) {
 		o.remove(pod, max(slot, 0))
 	}
 	o.sweepDatasets(ctx, present)
+	o.sweepLinks(ctx, present)
 	for uid := range o.since {
 		if !present[uid] {
 			delete(o.since, uid)
@@ -145,6 +146,35 @@ func (o orphans) sweepDatasets(ctx context.Context, present map[string]bool) {
 		o.p.c.Log.Infof("the datasets of pod %s are removed: there is no such pod", d.UID)
 		if err := o.p.c.Storage.RemovePod(ctx, d.UID); err != nil {
 			o.p.c.Log.Warnf("the datasets of pod %s: %v", d.UID, err)
+		}
+	}
+}
+
+// sweepLinks removes links of ours that belong to no slot. A slot is taken
+// before its link is made and given back after it is removed, and zones
+// without a record have theirs reserved, so such a link is nobody's.
+func (o orphans) sweepLinks(ctx context.Context, present map[string]bool) {
+	vnics, err := o.p.c.Links.VNICs(ctx)
+	if err != nil {
+		o.p.c.Log.Warnf("links cannot be searched for orphans: %v", err)
+		return
+	}
+	taken := map[string]bool{}
+	for _, slot := range o.p.c.Slots.Owners() {
+		taken[translate.LinkName(slot)] = true
+	}
+	for _, v := range vnics {
+		slot, err := strconv.Atoi(strings.TrimPrefix(v.Name, "rdw"))
+		if err != nil || slot <= 0 || translate.LinkName(slot) != v.Name || taken[v.Name] {
+			continue
+		}
+		present[v.Name] = true
+		if !o.old(v.Name) {
+			continue
+		}
+		o.p.c.Log.Infof("link %s is removed: no pod has it", v.Name)
+		if err := o.p.c.Links.RemoveVNIC(ctx, v.Name); err != nil {
+			o.p.c.Log.Warnf("link %s: %v", v.Name, err)
 		}
 	}
 }

@@ -188,6 +188,7 @@ func (w *worker) bringUp(ctx context.Context, a action) error {
 			return err
 		}
 		if err := w.p.c.Zones.Boot(ctx, w.zone); err != nil {
+			w.have.link = false // it may be what is missing
 			return err
 		}
 		w.have = prepared{} // the next boot is prepared anew

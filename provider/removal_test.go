@@ -325,3 +325,23 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+func TestOrphanLinkIsRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.create(testPod())
+		settle(time.Second)
+		w.host.mu.Lock()
+		for _, name := range []string{"rdw9", "rdwgw0", "foreign9"} {
+			w.host.vnics[name] = true
+		}
+		w.host.mu.Unlock()
+		settle(15 * time.Minute)
+		w.mustRun()
+		w.host.mu.Lock()
+		defer w.host.mu.Unlock()
+		if v := w.host.vnics; v["rdw9"] || !v["rdw1"] || !v["rdwgw0"] || !v["foreign9"] {
+			t.Errorf("links are %v", v)
+		}
+	})
+}
