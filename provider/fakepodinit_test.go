@@ -46,6 +46,8 @@ func bootPodinit(h *fakeHost, z *fakeZone, id int) (*fakePodinit, error) {
 		exits: map[string]func(int, int){}, started: map[string]podinit.Container{},
 		state: podinit.State{Version: podinit.Version, PodUID: spec.PodUID, Boot: fmt.Sprintf("boot%d", id)},
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, c := range spec.Containers {
 		p.state.Containers = append(p.state.Containers, podinit.ContainerState{Name: c.Name, Attempt: c.Attempt, Phase: podinit.Waiting})
 	}
