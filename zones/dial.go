@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"reddwarf.io/reddwarf/zones/command"
 )
@@ -54,7 +58,7 @@ func (h *Host) Dial(ctx context.Context, zone Zone, t Transport) (net.Conn, erro
 	var err error
 	if t != Zlogin {
 		var conn net.Conn
-		conn, err = dialSocket(ctx, filepath.Join(zone.Path, runDir), socketFile, zone.ID)
+		conn, err = awaitSocket(ctx, zone)
 		if err == nil {
 			return conn, nil
 		}
@@ -68,6 +72,35 @@ func (h *Host) Dial(ctx context.Context, zone Zone, t Transport) (net.Conn, erro
 		return nil, opError(op, zone.Name, errors.Join(zerr, err))
 	}
 	return conn, nil
+}
+
+// A zone runs some time before its process 1 listens. Asking through zlogin
+// then would cost two processes for as long as the connection lasts.
+const (
+	socketPatience = 2 * time.Second
+	socketPause    = 5 * time.Millisecond
+)
+
+// awaitSocket connects to the zone's socket, and waits a while for one that
+// is not there yet or does not listen.
+func awaitSocket(ctx context.Context, zone Zone) (net.Conn, error) {
+	dir := filepath.Join(zone.Path, runDir)
+	if _, err := os.Lstat(dir); err != nil {
+		return nil, err // not a zone of ours, or one without the shared directory
+	}
+	ctx, cancel := context.WithTimeout(ctx, socketPatience)
+	defer cancel()
+	for pause := socketPause; ; pause = min(2*pause, 20*socketPause) {
+		conn, err := dialSocket(ctx, dir, socketFile, zone.ID)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(pause):
+		}
+	}
 }
 
 // zlogin is the command that enters a zone. An lx zone is entered through its
