@@ -7,5 +7,5 @@ devcluster=$(hack/cluster.sh build)
 hack/build.sh
 dir=$(mktemp -d /tmp/reddwarf-bench.XXXXXX)
 trap 'rm -rf "$dir"' EXIT
-REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_LAB=$dir \
+REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
   "$bin/host" lab run --dir "$dir/lab" -- "$bin/bench" "$@"

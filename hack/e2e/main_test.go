@@ -28,7 +28,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("REDDWARF_LAB") == "" {
+	if os.Getenv("REDDWARF_BED") == "" {
 		fmt.Println("hack/e2e: not in a lab, so nothing is tested here; run hack/e2e.sh")
 		os.Exit(0)
 	}

@@ -37,7 +37,7 @@ var rules = []rule{
 	{pkg: "zones/logs", own: []string{}, foreign: []string{"golang.org/x/sys/..."}},
 	{pkg: "zones/globalzone", own: []string{"zones/command"}},
 	{pkg: "zones/podinit/...", own: []string{"zones/podinit/...", "zones/logs"}, foreign: []string{"golang.org/x/sys/...", "github.com/creack/pty"}},
-	{pkg: "zones/...", own: []string{"zones/command", "zones/podinit", "zones/..."}},
+	{pkg: "zones/...", own: []string{"zones/..."}, foreign: []string{"golang.org/x/sys/unix"}},
 	{pkg: "network/ipam", own: []string{}},
 	{pkg: "network/ipnat", own: []string{"zones/command"}},
 	{pkg: "network/...", own: []string{"network/...", "zones/command"}},

@@ -5,7 +5,7 @@
 //
 // It expects to run inside a lab (see hack/host/cmd/host) and finds the
 // programs through the environment: REDDWARF_BIN, REDDWARF_DEVCLUSTER,
-// REDDWARF_LAB.
+// REDDWARF_BED.
 package testbed
 
 import (
@@ -55,7 +55,7 @@ type Bed struct {
 // Start brings up the cluster and the registries.
 func Start(ctx context.Context, o Options) (*Bed, error) {
 	b := &Bed{
-		Dir:        os.Getenv("REDDWARF_LAB"),
+		Dir:        os.Getenv("REDDWARF_BED"),
 		bin:        os.Getenv("REDDWARF_BIN"),
 		devcluster: os.Getenv("REDDWARF_DEVCLUSTER"),
 		progress:   o.Progress,
@@ -64,7 +64,7 @@ func Start(ctx context.Context, o Options) (*Bed, error) {
 		b.progress = io.Discard
 	}
 	if b.Dir == "" || b.bin == "" || b.devcluster == "" {
-		return nil, errors.New("testbed: REDDWARF_LAB, REDDWARF_BIN and REDDWARF_DEVCLUSTER must be set: run this through hack/demo.sh, hack/e2e.sh or hack/bench.sh")
+		return nil, errors.New("testbed: REDDWARF_BED, REDDWARF_BIN and REDDWARF_DEVCLUSTER must be set: run this through hack/demo.sh, hack/e2e.sh or hack/bench.sh")
 	}
 	if err := b.start(ctx); err != nil {
 		return nil, errors.Join(err, b.Close())

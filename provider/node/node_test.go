@@ -115,6 +115,7 @@ func TestRunReportsChangesAndIdleNodes(t *testing.T) {
 		done := make(chan struct{})
 		go func() { defer close(done); p.Run(ctx) }()
 		reports := func() int { mu.Lock(); defer mu.Unlock(); return len(got) }
+		report := func(i int) *corev1.Node { mu.Lock(); defer mu.Unlock(); return got[i] }
 
 		time.Sleep(25 * time.Second)
 		if n := reports(); n != 0 {
@@ -125,7 +126,7 @@ func TestRunReportsChangesAndIdleNodes(t *testing.T) {
 		if n := reports(); n != 1 {
 			t.Fatalf("%d reports after the host fell ill, want 1", n)
 		}
-		sick := condition(got[0], corev1.NodeReady)
+		sick := condition(report(0), corev1.NodeReady)
 		if sick.Status != corev1.ConditionFalse || time.Since(sick.LastTransitionTime.Time) > 10*time.Second {
 			t.Errorf("ready = %+v", sick)
 		}
@@ -133,7 +134,7 @@ func TestRunReportsChangesAndIdleNodes(t *testing.T) {
 		if n := reports(); n != 2 {
 			t.Fatalf("%d reports after an idle minute, want 2", n)
 		}
-		if again := condition(got[1], corev1.NodeReady); !again.LastTransitionTime.Equal(&sick.LastTransitionTime) {
+		if again := condition(report(1), corev1.NodeReady); !again.LastTransitionTime.Equal(&sick.LastTransitionTime) {
 			t.Errorf("transition time moved from %v to %v without a transition", sick.LastTransitionTime, again.LastTransitionTime)
 		}
 		cancel()
