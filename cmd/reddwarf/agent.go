@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -73,6 +74,7 @@ func (a *agent) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	group.Go(func() error { return a.keepIdentity(ctx) })
 	group.Go(func() error { return a.keepNode(ctx, controller) })
 	group.Go(func() error { return a.runPods(ctx, group, nodes) })
 	err = group.Wait()
@@ -114,7 +116,7 @@ func (a *agent) newNode() (*node.Provider, error) {
 	return node.NewProvider(node.Config{
 		Name:      a.NodeName,
 		Addresses: a.addresses(),
-		Port:      10250,
+		Port:      a.port(),
 		Brands:    a.Brands,
 		Labels:    a.Labels,
 		MaxPods:   a.MaxPods,
@@ -300,6 +302,11 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		Log:       a.log,
 		LogLinks:  a.LogDir,
 	})
+}
+
+// port is where the API server finds the kubelet API.
+func (a *agent) port() int32 {
+	return int32(netip.MustParseAddrPort("[::]" + a.Listen[strings.LastIndex(a.Listen, ":"):]).Port()) // validate has seen it
 }
 
 func (a *agent) addresses() []netip.Addr {

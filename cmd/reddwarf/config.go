@@ -3,24 +3,30 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
+// defaultIdentityDir is where `reddwarf join` puts what `reddwarf node` reads.
+const defaultIdentityDir = "/etc/reddwarf"
+
 // config is what an operator sets. Nothing else of the agent reads flags or
 // the environment.
 type config struct {
-	Kubeconfig string
-	NodeName   string
-	NodeIP     []string
-	Labels     map[string]string
-	MaxPods    int64
+	Kubeconfig  string
+	IdentityDir string
+	NodeName    string
+	NodeIP      []string
+	Labels      map[string]string
+	MaxPods     int64
 
 	Listen       string
 	ClientCAFile string
@@ -52,15 +58,16 @@ type config struct {
 }
 
 func (c *config) register(f *pflag.FlagSet) {
-	f.StringVar(&c.Kubeconfig, "kubeconfig", "/etc/reddwarf/kubeconfig", "how to reach the API server, with the identity system:node:NAME")
+	f.StringVar(&c.Kubeconfig, "kubeconfig", defaultIdentityDir+"/kubeconfig", "how to reach the API server, with the identity system:node:NAME")
+	f.StringVar(&c.IdentityDir, "identity-dir", defaultIdentityDir, "certificates and keys that the agent gets from the cluster")
 	f.StringVar(&c.NodeName, "node-name", "", "name of the Kubernetes node (default: the host's name)")
 	f.StringSliceVar(&c.NodeIP, "node-ip", nil, "address of this host that the API server reaches; one for each IP family (required)")
 	f.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node, key=value")
 	f.Int64Var(&c.MaxPods, "max-pods", 110, "how many pods the node takes")
 
 	f.StringVar(&c.Listen, "listen", ":10250", "address of the kubelet API")
-	f.StringVar(&c.ClientCAFile, "client-ca-file", "", "certificates that sign the clients of the kubelet API (required)")
-	f.StringVar(&c.TLSCertFile, "tls-cert-file", "", "serving certificate of the kubelet API; read again when it changes")
+	f.StringVar(&c.ClientCAFile, "client-ca-file", defaultIdentityDir+"/ca.crt", "certificates that sign the clients of the kubelet API")
+	f.StringVar(&c.TLSCertFile, "tls-cert-file", "", "serving certificate of the kubelet API, read again when it changes (default: the cluster is asked for one)")
 	f.StringVar(&c.TLSKeyFile, "tls-private-key-file", "", "its key")
 
 	f.StringVar(&c.DataDir, "data-dir", "/var/lib/reddwarf", "where the agent keeps its records of pods")
@@ -119,8 +126,13 @@ func (c *config) validate() error {
 			fault("--pod-cidr %q is not a network such as 10.244.7.0/24", c.PodCIDR)
 		}
 	}
+	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
+		fault("--listen %q is not [ADDRESS]:PORT", c.Listen)
+	} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		fault("--listen %q: the port must be a number from 1 to 65535, because the API server is told it", c.Listen)
+	}
 	if c.ClientCAFile == "" {
-		fault("--client-ca-file is required: without it nobody could be told from anybody on the kubelet API")
+		fault("--client-ca-file is empty: without it nobody could be told from anybody on the kubelet API")
 	}
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		fault("--tls-cert-file and --tls-private-key-file go together")
@@ -128,7 +140,7 @@ func (c *config) validate() error {
 	if !poolName.MatchString(c.Pool) {
 		fault("--pool %q is not the name of a ZFS pool", c.Pool)
 	}
-	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir} {
+	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir, "--identity-dir": c.IdentityDir} {
 		if !filepath.IsAbs(path) {
 			fault("%s %q must be an absolute path", flag, path)
 		}

@@ -35,6 +35,7 @@ func TestConfigNamesEveryFault(t *testing.T) {
 		"--zone-transport": "telnet",
 		"--brands":         "bhyve",
 		"--cluster-dns":    "dns",
+		"--listen":         ":kubelet",
 		"--tls-cert-file":  "/only/one",
 	} {
 		t.Run(flag, func(t *testing.T) {
@@ -45,7 +46,7 @@ func TestConfigNamesEveryFault(t *testing.T) {
 			}
 		})
 	}
-	err := parse(t).validate()
+	err := parse(t, "--client-ca-file=").validate()
 	for _, want := range []string{"--node-ip", "--client-ca-file"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not name the missing %s", err, want)

@@ -4,13 +4,24 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 
 	"reddwarf.io/reddwarf/provider"
+	"reddwarf.io/reddwarf/provider/identity"
 	"reddwarf.io/reddwarf/provider/server"
 )
+
+// keepIdentity renews the client certificate that `reddwarf join` got. Without
+// one there, the kubeconfig came from somebody else, who renews it.
+func (a *agent) keepIdentity(ctx context.Context) error {
+	if filepath.Dir(a.Kubeconfig) != filepath.Clean(a.IdentityDir) {
+		return nil
+	}
+	return identity.Rotate(ctx, a.api.api, a.NodeName, a.IdentityDir)
+}
 
 // kubeletAPI prepares the kubelet API, so that a fault of its configuration is
 // said at the start, and returns what serves it.
@@ -23,11 +34,15 @@ func (a *agent) kubeletAPI(ctx context.Context, p *provider.Provider) (func(cont
 	if err != nil {
 		return nil, err
 	}
-	cert, err := newServingCert(a.TLSCertFile, a.TLSKeyFile)
+	cert, err := identity.NewServing(identity.ServingConfig{
+		NodeName: a.NodeName, CertFile: a.TLSCertFile, KeyFile: a.TLSKeyFile,
+		Names:  func() identity.Names { return identity.Names{DNS: []string{a.NodeName}, IPs: a.addresses()} },
+		Client: a.api.api, Dir: a.IdentityDir,
+	})
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.New(server.Config{NodeName: a.NodeName, Pods: p, Auth: auth, Certificate: cert.get})
+	s, err := server.New(server.Config{NodeName: a.NodeName, Pods: p, Auth: auth, Certificate: cert.Certificate})
 	if err != nil {
 		return nil, err
 	}
@@ -39,6 +54,7 @@ func (a *agent) kubeletAPI(ctx context.Context, p *provider.Provider) (func(cont
 	return func(ctx context.Context) error {
 		group, ctx := errgroup.WithContext(ctx)
 		group.Go(func() error { ca.Run(ctx, 1); return nil })
+		group.Go(func() error { cert.Run(ctx); return nil })
 		group.Go(func() error { return s.Serve(ctx, l) })
 		return group.Wait()
 	}, nil

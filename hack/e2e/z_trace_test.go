@@ -46,7 +46,7 @@ func TestTrace(t *testing.T) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	if n < 100 {
+	if n < 20 {
 		t.Errorf("the trace has only %d commands", n)
 	}
 }

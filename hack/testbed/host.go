@@ -18,6 +18,10 @@ type HostOptions struct {
 
 	// AgentFlags are added to the agent's command line.
 	AgentFlags []string
+
+	// Join makes the host get its identity by `reddwarf join` with these
+	// arguments, instead of being given one by the dev cluster.
+	Join []string
 }
 
 // Host is a simulated illumos machine with an agent.
@@ -28,6 +32,16 @@ type Host struct {
 	bed   *Bed
 	flags []string
 	agent *process
+}
+
+// identityFlags are for a host whose identity the dev cluster has made.
+func (h *Host) identityFlags() []string {
+	return []string{
+		"--kubeconfig", h.path("identity/kubeconfig"),
+		"--client-ca-file", h.path("identity/ca.crt"),
+		"--tls-cert-file", h.path("identity/kubelet.crt"),
+		"--tls-private-key-file", h.path("identity/kubelet.key"),
+	}
 }
 
 // AddHost makes a simulated machine, gives it the identity of a node, starts
@@ -48,15 +62,25 @@ func (b *Bed) AddHost(ctx context.Context, name string, o HostOptions) (*Host, e
 	if o.Memory == "" {
 		o.Memory = "8G"
 	}
-	// The host sees the files that are there when it starts.
-	_, err := b.run(ctx, b.devcluster, "node-kubeconfig", "--dir", b.path("cluster"), "--node", name, "--ip", h.IP, "--out", h.path("identity"))
-	if err != nil {
-		return nil, err
+	if o.Join == nil {
+		// The host sees the files that are there when it starts.
+		_, err := b.run(ctx, b.devcluster, "node-kubeconfig", "--dir", b.path("cluster"), "--node", name, "--ip", h.IP, "--out", h.path("identity"))
+		if err != nil {
+			return nil, err
+		}
+		h.flags = append(h.identityFlags(), h.flags...)
 	}
-	_, err = b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
+	_, err := b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
 		"--ip", h.IP, "--trace", h.TraceFile())
 	if err != nil {
 		return nil, err
+	}
+	if o.Join != nil {
+		b.say("joining %s to the cluster", name)
+		join := append([]string{filepath.Join(b.bin, "reddwarf"), "join", APIServer + ":6443", "--node-name", name}, o.Join...)
+		if _, err := h.Run(ctx, join...); err != nil {
+			return nil, err
+		}
 	}
 	if err := h.StartAgent(ctx); err != nil {
 		return nil, err
@@ -83,10 +107,6 @@ func (h *Host) TraceFile() string { return h.path("trace.jsonl") }
 // StartAgent starts the agent.
 func (h *Host) StartAgent(context.Context) error {
 	args := []string{"run", h.Name, "--", filepath.Join(h.bed.bin, "reddwarf"), "node",
-		"--kubeconfig", h.path("identity/kubeconfig"),
-		"--client-ca-file", h.path("identity/ca.crt"),
-		"--tls-cert-file", h.path("identity/kubelet.crt"),
-		"--tls-private-key-file", h.path("identity/kubelet.key"),
 		"--node-name", h.Name,
 		"--node-ip", h.IP,
 		"--podinit-lx", filepath.Join(h.bed.bin, "podinit-linux"),

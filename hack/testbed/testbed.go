@@ -128,6 +128,9 @@ func (b *Bed) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, b.devcluster, append([]string{"kubectl", "--kubeconfig", b.Kubeconfig()}, args...)...)
 }
 
+// Program is the path of one of our programs.
+func (b *Bed) Program(name string) string { return filepath.Join(b.bin, name) }
+
 // DevclusterPath is the program that is kubectl, among others.
 func (b *Bed) DevclusterPath() string { return b.devcluster }
 
