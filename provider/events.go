@@ -53,7 +53,7 @@ func (w *worker) announce(pod *corev1.Pod, before, after ledger.State) {
 		if is.Exit.Reason == translate.ReasonStartError {
 			w.eventOn(pod, c, corev1.EventTypeWarning, "Failed", "Error: %s", is.Exit.Message)
 		}
-		if delay := is.NotBefore.Sub(time.Now()); delay > 0 {
+		if time.Until(is.NotBefore) > 0 {
 			w.eventOn(pod, c, corev1.EventTypeWarning, "BackOff", "Back-off restarting failed container %s in pod %s_%s(%s)",
 				c.Name, pod.Name, pod.Namespace, pod.UID)
 		}

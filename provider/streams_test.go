@@ -46,7 +46,7 @@ func TestExec(t *testing.T) {
 		}{{"exit", 7}, {"missing", 127}} {
 			err := w.p.Exec(t.Context(), "default", "web", "web", []string{tt.program}, &f)
 			// Bare: virtual-kubelet asserts the type and does not unwrap.
-			if e, ok := err.(utilexec.CodeExitError); !ok || e.ExitStatus() != tt.code {
+			if e, ok := err.(utilexec.CodeExitError); !ok || e.ExitStatus() != tt.code { //nolint:errorlint // see above
 				t.Errorf("%s: Exec = %#v, want code %d", tt.program, err, tt.code)
 			}
 		}

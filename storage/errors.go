@@ -82,7 +82,7 @@ func classify(err error) error {
 			text = "parent does not exist"
 		}
 		kind := texts[text]
-		if kind == nil || found != nil && found != kind {
+		if kind == nil || found != nil && found != kind { //nolint:errorlint // the sentinels themselves are compared
 			return err
 		}
 		found = kind

@@ -38,7 +38,7 @@ func TestClassify(t *testing.T) {
 	} {
 		err := classify(&command.Error{Cmd: command.New("zfs"), ExitCode: 1, Stderr: tt.stderr, Err: errors.New("exit")})
 		for _, kind := range texts {
-			if errors.Is(err, kind) != (kind == tt.want) {
+			if errors.Is(err, kind) != (kind == tt.want) { //nolint:errorlint // the sentinels themselves are compared
 				t.Errorf("%q: errors.Is(%v, %v) = %v", tt.stderr, err, kind, errors.Is(err, kind))
 			}
 		}

@@ -87,7 +87,7 @@ func TestOpErrorReadsMessages(t *testing.T) {
 	} {
 		err := opError(tt.op, "x", &command.Error{ExitCode: tt.code, Stderr: tt.stderr, Err: errors.New("e")})
 		for _, sentinel := range []error{ErrNotFound, ErrState} {
-			if got, want := errors.Is(err, sentinel), tt.want == sentinel; got != want {
+			if got, want := errors.Is(err, sentinel), tt.want == sentinel; got != want { //nolint:errorlint // the sentinels themselves are compared
 				t.Errorf("%s %q: is %v: %v, want %v", tt.op, tt.stderr, sentinel, got, want)
 			}
 		}

@@ -45,7 +45,6 @@ var rules = []rule{
 	{pkg: "storage/volumes", own: []string{"storage"}},
 	{pkg: "storage", own: []string{"zones/command"}, foreign: []string{"github.com/mistifyio/go-zfs/v3"}},
 	{pkg: "hack/...", own: []string{"hack/...", "zones/command"}, foreign: []string{"..."}},
-	{pkg: "pins_tmp", foreign: []string{"..."}},
 }
 
 // kubernetes is what packages that speak to the API server may use.

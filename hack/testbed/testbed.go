@@ -275,7 +275,7 @@ func (b *Bed) deadProcess() error {
 		err, stopped := p.err, p.stopped
 		p.mu.Unlock()
 		if !stopped {
-			return fmt.Errorf("%s ended: %v: %s", p.name, err, lastLines(p.log, 5))
+			return fmt.Errorf("%s ended: %w: %s", p.name, errors.Join(err), lastLines(p.log, 5))
 		}
 	}
 	return nil

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/virtual-kubelet/virtual-kubelet/node/api"
-	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/apimachinery/pkg/util/httpstream" //nolint:staticcheck // the client library returns its types
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"

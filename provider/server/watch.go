@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -72,7 +73,7 @@ func (c *watchedConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	if err != nil {
-		if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
+		if ne, ok := errors.AsType[net.Error](err); !ok || !ne.Timeout() {
 			c.cancel()
 		}
 	}

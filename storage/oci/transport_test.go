@@ -42,7 +42,7 @@ func TestTLSOnly(t *testing.T) {
 	} {
 		down := &refuser{}
 		q := httptest.NewRequest(http.MethodGet, tt.url, nil)
-		_, err := tlsOnly{base: down, except: []string{"listed.example:5000", "whole.example"}}.RoundTrip(q)
+		_, err := tlsOnly{base: down, except: []string{"listed.example:5000", "whole.example"}}.RoundTrip(q) //nolint:bodyclose // the refuser answers nothing
 		if errors.Is(err, ErrInsecure) == tt.allowed || (len(down.urls) > 0) != tt.allowed {
 			t.Errorf("%s: %v after speaking to %q, want allowed = %v", tt.url, err, down.urls, tt.allowed)
 		}

@@ -35,7 +35,7 @@ func cleanName(s string) (string, error) {
 		switch part {
 		case "", ".":
 		case "..":
-			return "", fmt.Errorf("%w: a path with ..", ErrUnsafe)
+			return "", fmt.Errorf("%w: a path with a .. element", ErrUnsafe)
 		default:
 			parts = append(parts, part)
 		}

@@ -104,10 +104,10 @@ func (p *parser) mask(a netip.Addr, v int) (Net, int) {
 		return p.masked(a, v, p.octets(n), 4)
 	}
 	if v == 0 {
-		switch {
-		case n == 0 || n == 32:
+		switch n {
+		case 0, 32:
 			v = 4
-		case n == 128:
+		case 128:
 			v, a = 6, netip.IPv6Unspecified()
 		default:
 			p.fail("invalid mask")

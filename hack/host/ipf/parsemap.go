@@ -114,7 +114,7 @@ func (p *parser) proxy(r *Rule) {
 	if r.DstPort.Op == "" {
 		r.DstPort.Low = port
 	} else if port != r.DstPort.Low {
-		p.fail("proxy port numbers not consistant")
+		p.fail("proxy port numbers not consistant") //nolint:misspell // ipnat spells it so
 	}
 	p.setProto(r, proto)
 }

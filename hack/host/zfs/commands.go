@@ -213,25 +213,25 @@ func (r *run) adopt(action string, n *node) bool {
 }
 
 // apply makes the backend follow a property that it enforces.
-func (m *run) apply(n *node, name string) error {
+func (r *run) apply(n *node, name string) error {
 	switch name {
 	case "quota":
 		if q, is := n.Props["quota"]; is {
 			if q == "0" {
-				return m.backend.SetQuota(m.ctx, n.ID, 0, m.members(n))
+				return r.backend.SetQuota(r.ctx, n.ID, 0, r.members(n))
 			}
-			return m.backend.SetQuota(m.ctx, n.ID, m.amount(n, "quota"), m.members(n))
+			return r.backend.SetQuota(r.ctx, n.ID, r.amount(n, "quota"), r.members(n))
 		}
 	case "refquota":
 		if _, is := n.Props["refquota"]; is {
-			limit := m.amount(n, "refquota")
+			limit := r.amount(n, "refquota")
 			if limit != 0 && n.Base != 0 {
 				return Refused("refquota of a clone is not enforced; use quota")
 			}
-			return m.backend.SetRefQuota(m.ctx, n.ID, limit)
+			return r.backend.SetRefQuota(r.ctx, n.ID, limit)
 		}
 	case "readonly":
-		return m.backend.SetReadOnly(m.ctx, n.ID, m.on(n, "readonly"))
+		return r.backend.SetReadOnly(r.ctx, n.ID, r.on(n, "readonly"))
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 
 // subcommand is one row of command_table in zfs_main.c.
 type subcommand struct {
-	usage    string
 	run      func(r *run, args []string) int // nil: refused
 	unlocked bool                            // it takes the model's lock itself
 }

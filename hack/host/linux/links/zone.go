@@ -21,7 +21,7 @@ func (b *Backend) MoveToZone(_ context.Context, name, path string) error {
 	if err != nil {
 		return fmt.Errorf("network namespace: %w", err)
 	}
-	defer ns.Close()
+	defer ns.Close() //nolint:errcheck // the handle has its own reference
 	l, err := netlink.LinkByName(InterfaceName(name))
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", InterfaceName(name), err)

@@ -149,7 +149,7 @@ func serve(ctx context.Context, o options, all []images.Named, stdout, stderr io
 	case <-ctx.Done():
 	}
 	err = server.Close()
-	<-ended // it says that the server was closed
+	_ = <-ended // it says that the server was closed
 	return err
 }
 
