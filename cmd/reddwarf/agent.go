@@ -46,7 +46,7 @@ type agent struct {
 	config
 	log *logrus.Entry
 
-	host   command.Local
+	host   command.Host
 	rest   *rest.Config
 	api    clients
 	facts  globalzone.Facts
@@ -87,6 +87,10 @@ func (a *agent) run(ctx context.Context) error {
 // lookAround reads what the host is and connects to the cluster; what is
 // missing on the host is said here, before the node is registered.
 func (a *agent) lookAround(ctx context.Context) error {
+	a.host = command.Local{}
+	if a.debug() {
+		a.host = loggedHost{a.host, a.log}
+	}
 	features, err := zones.Probe(ctx, a.host)
 	if err != nil {
 		return err
@@ -94,7 +98,7 @@ func (a *agent) lookAround(ctx context.Context) error {
 	if a.facts, err = globalzone.Read(ctx, a.host); err != nil {
 		return err
 	}
-	if a.rest, a.api, err = newClients(a.Kubeconfig); err != nil {
+	if a.rest, a.api, err = newClients(a.Kubeconfig, a.wrapTransport()); err != nil {
 		return err
 	}
 	a.zones = zones.New(a.host, features)
@@ -288,7 +292,11 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		Ledger: records,
 		Zones:  a.zones,
 		Dial: func(z zones.Zone) provider.Podinit {
-			return podinit.NewClient(func(ctx context.Context) (net.Conn, error) { return a.zones.Dial(ctx, z, transport) })
+			client := podinit.NewClient(func(ctx context.Context) (net.Conn, error) { return a.zones.Dial(ctx, z, transport) })
+			if a.debug() {
+				return loggedPodinit{client, a.log}
+			}
+			return client
 		},
 		Storage:   a.store,
 		Images:    images,

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/transport"
 
 	"reddwarf.io/reddwarf/provider/objects"
 )
@@ -23,13 +24,15 @@ type clients struct {
 	events kubernetes.Interface
 }
 
-// newClients uses a kubelet's limits: 50 requests a second, 100 at once.
-func newClients(kubeconfig string) (*rest.Config, clients, error) {
+// newClients uses a kubelet's limits: 50 requests a second, 100 at once. wrap
+// may be nil.
+func newClients(kubeconfig string, wrap transport.WrapperFunc) (*rest.Config, clients, error) {
 	base, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return nil, clients{}, fmt.Errorf("--kubeconfig %s: %w", kubeconfig, err)
 	}
 	base.UserAgent = "reddwarf/" + version
+	base.Wrap(wrap)
 	var c clients
 	for _, one := range []struct {
 		to    *kubernetes.Interface

@@ -48,6 +48,6 @@ func newLog(level string) (*logrus.Logger, error) {
 	}
 	log := logrus.New()
 	log.SetLevel(l)
-	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true})
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, DisableColors: true, TimestampFormat: logTime})
 	return log, nil
 }
