@@ -31,15 +31,18 @@ func absorb(st *ledger.State, live podinit.State, pod *corev1.Pod, now time.Time
 	}
 	for i := range live.Containers {
 		if r := st.Container(live.Containers[i].Name); r != nil {
-			changed = absorbContainer(r, &live.Containers[i], pod, now) || changed
+			changed = absorbContainer(st, r, &live.Containers[i], pod, now) || changed
 		}
 	}
 	return changed
 }
 
-func absorbContainer(r *ledger.Container, c *podinit.ContainerState, pod *corev1.Pod, now time.Time) bool {
+func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.ContainerState, pod *corev1.Pod, now time.Time) bool {
 	if c.Attempt != r.Attempt || r.Phase == podinit.Exited {
 		return false
+	}
+	if c.Phase != podinit.Waiting && !isInit(pod, r.Name) {
+		st.Initialized = true // it was not started before the init containers were done
 	}
 	switch c.Phase {
 	case podinit.Running:
@@ -47,7 +50,9 @@ func absorbContainer(r *ledger.Container, c *podinit.ContainerState, pod *corev1
 			return false
 		}
 		r.Phase, r.StartedAt = podinit.Running, notAfter(c.StartedAt, now)
-		r.Started, r.Ready = true, true // pods with probes are not admitted yet
+		if !translate.AwaitsHook(container(pod, r.Name), r) {
+			up(r)
+		}
 		return true
 	case podinit.Exited:
 		r.StartedAt = notAfter(c.StartedAt, now)
@@ -56,6 +61,10 @@ func absorbContainer(r *ledger.Container, c *podinit.ContainerState, pod *corev1
 	}
 	return false
 }
+
+// up takes in that an attempt runs and its postStart hook, if it has one, has
+// succeeded. Pods with probes are not admitted yet.
+func up(r *ledger.Container) { r.Hooked, r.Started, r.Ready = true, true, true }
 
 func exitOf(c *podinit.ContainerState, now time.Time) ledger.Exit {
 	e := ledger.Exit{
@@ -83,7 +92,7 @@ func notAfter(t, now time.Time) time.Time {
 // ended records how an attempt ended and when the next may start.
 func ended(r *ledger.Container, e ledger.Exit, pod *corev1.Pod, now time.Time) {
 	r.Phase, r.Exit = podinit.Exited, &e
-	r.Started, r.Ready = false, false
+	r.Started, r.Ready, r.Hooked, r.Stop = false, false, false, nil
 	r.NotBefore = time.Time{}
 	if !translate.Restarts(pod, r.Name, e.Code) {
 		return
@@ -105,7 +114,7 @@ func again(r *ledger.Container) {
 	r.Attempt++
 	r.Phase = podinit.Waiting
 	r.StartedAt = time.Time{}
-	r.Started, r.Ready = false, false
+	r.Started, r.Ready, r.Hooked, r.Stop = false, false, false, nil
 }
 
 // lost takes in that a boot of the zone is over. final is what podinit left
@@ -127,7 +136,7 @@ func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time
 			}, pod, now)
 		}
 	}
-	st.Boot = ""
+	st.Boot, st.Initialized = "", false
 	switch {
 	case st.Deletion != nil || st.End != nil:
 		if st.End == nil {
@@ -162,7 +171,7 @@ func result(st *ledger.State, pod *corev1.Pod, now time.Time) (ledger.End, bool)
 	seen := false
 	for i := range st.Containers {
 		r := &st.Containers[i]
-		if r.Exit == nil {
+		if r.Exit == nil || sidecar(pod, r.Name) {
 			continue
 		}
 		seen = true

@@ -13,7 +13,7 @@ import (
 func (v view) stop() step {
 	switch v.zone {
 	case zones.Running:
-		return v.terminate(v.st.End.At.Add(grace(v.pod)))
+		return v.terminate(ending{v.st.End.At, grace(v.pod)})
 	case zones.Ready, zones.ShuttingDown, zones.Down, zones.Mounted:
 		return v.try(actHalt, "")
 	}
@@ -31,32 +31,77 @@ func grace(pod *corev1.Pod) time.Duration {
 	return corev1.DefaultTerminationGracePeriodSeconds * time.Second
 }
 
-// terminate ends the containers of a running zone and then the zone: first by
-// their stop signals, from the deadline on by force.
-func (v view) terminate(deadline time.Time) step {
-	running := v.live == nil // not heard of yet: they may well run
-	if v.live != nil {
-		for _, c := range v.live.Containers {
-			running = running || c.Phase == podinit.Running
+// ending is a wish to end containers: since when, and how long they may take.
+type ending struct {
+	at    time.Time
+	grace time.Duration
+}
+
+func (e ending) deadline() time.Time { return e.at.Add(e.grace) }
+
+// terminate ends the containers of a running zone and then the zone.
+func (v view) terminate(e ending) step {
+	if v.live == nil { // not heard of yet: they may well run
+		if v.now.Before(e.deadline()) {
+			return wait(e.deadline())
+		}
+		return v.try(actHalt, "")
+	}
+	out := wait(time.Time{})
+	for _, c := range v.live.Containers {
+		if c.Phase == podinit.Running {
+			out = sooner(out, v.stopOne(attempt{c.Name, c.Attempt}, e, lastOnes(v.pod, v.live, c.Name)))
 		}
 	}
+	if out == wait(time.Time{}) {
+		return v.try(actHalt, "") // none runs, or none listens: the kernel will
+	}
+	return out
+}
+
+// stopOne ends one attempt: by its preStop hook, its stop signal when it is
+// its turn, and SIGKILL when the time is up. It returns an endless wait when
+// there is nothing more to do to it.
+func (v view) stopOne(a attempt, e ending, turn bool) step {
+	have, deadline := v.stops[a], e.deadline()
+	late := !v.now.Before(deadline)
 	switch {
-	case !running:
-		return v.try(actHalt, "")
-	case v.now.Before(deadline):
-		if v.signalled || v.live == nil {
+	case !have.killed.IsZero():
+		if at := have.killed.Add(killWait); v.now.Before(at) {
+			return wait(at)
+		}
+		return wait(time.Time{})
+	case e.grace <= 0:
+		return v.try(actKill, a.container)
+	case !have.signalled.IsZero():
+		if at := later(deadline, have.signalled.Add(minStop)); v.now.Before(at) {
+			return wait(at)
+		}
+		return v.try(actKill, a.container)
+	}
+	if c := container(v.pod, a.container); !late && c != nil && c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
+		done, begun := v.hooks[hook{a, true}]
+		if !begun {
+			return sooner(v.try(actPreStop, a.container), wait(deadline))
+		}
+		if !done {
 			return wait(deadline)
 		}
-		return sooner(v.try(actSignal, ""), wait(deadline))
-	case v.live != nil && v.killedAt.IsZero():
-		if s := v.try(actKill, ""); s.act != actWait {
-			return s
-		}
-		return v.try(actHalt, "") // podinit does not listen: the kernel will
-	case v.live != nil && v.now.Before(v.killedAt.Add(killWait)):
-		return wait(v.killedAt.Add(killWait))
 	}
-	return v.try(actHalt, "")
+	if !turn && !late {
+		return wait(deadline)
+	}
+	if _, failed := v.notBefore[step{act: actSignal, container: a.container}]; failed && late {
+		return v.try(actKill, a.container) // it could not be asked
+	}
+	return sooner(v.try(actSignal, a.container), wait(deadline))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // remove undoes everything, backwards, and stops at the first thing that is
@@ -65,7 +110,7 @@ func (v view) terminate(deadline time.Time) step {
 func (v view) remove() step {
 	switch v.zone {
 	case zones.Running:
-		return v.terminate(v.st.Deletion.Deadline())
+		return v.terminate(ending{v.st.Deletion.At, v.st.Deletion.Grace})
 	case zones.Ready, zones.ShuttingDown, zones.Down, zones.Mounted:
 		return v.try(actHalt, "")
 	}

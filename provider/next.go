@@ -31,7 +31,9 @@ const (
 	actRefresh     action = "refresh"     // write the volumes again
 	actLost        action = "lost"        // take in that the zone's last boot is over
 	actEnd         action = "end"         // the pod's life is over
-	actSignal      action = "signal"      // ask every container to stop
+	actPostStart   action = "postStart"   // begin a container's postStart hook
+	actPreStop     action = "preStop"     // begin a container's preStop hook
+	actSignal      action = "signal"      // ask one container to stop
 	actKill        action = "kill"        // do not ask any more
 	actHalt        action = "halt"        // zoneadm halt
 	actUninstall   action = "uninstall"   // mark configured
@@ -89,13 +91,36 @@ type view struct {
 	// start in this boot.
 	autostart map[string]int
 
-	signalled bool
-	killedAt  time.Time // zero if not killed
+	// hooks are those that were begun; true for those that have ended.
+	hooks map[hook]bool
+
+	// stops tells how far the stopping of an attempt has come.
+	stops map[attempt]stopping
+
 	refreshAt time.Time // zero if nothing is to be refreshed
 
 	// notBefore holds steps back that failed.
 	notBefore map[step]time.Time
 }
+
+// attempt is one attempt of a container.
+type attempt struct {
+	container string
+	number    int
+}
+
+// hook is one lifecycle hook of one attempt.
+type hook struct {
+	attempt
+	stop bool // preStop; otherwise postStart
+}
+
+// stopping is what was done to end an attempt; the zero time for what was not.
+type stopping struct{ signalled, killed time.Time }
+
+// minStop is the least time between a stop signal and SIGKILL, as a kubelet's,
+// where there was to be any grace.
+const minStop = 2 * time.Second
 
 // killWait is how long killed containers may take to be reaped before the zone
 // is halted under them, which loses their exit codes.
@@ -258,25 +283,22 @@ func (v view) follow() step {
 			out = v.try(actRefresh, "")
 		}
 	}
-	for i := range v.pod.Spec.InitContainers {
-		name := v.pod.Spec.InitContainers[i].Name
-		if r := v.st.Container(name); r != nil && !(r.Phase == podinit.Exited && exitCode(r) == 0) {
-			return sooner(v.drive(r), out)
-		}
-	}
-	for i := range v.pod.Spec.Containers {
-		if r := v.st.Container(v.pod.Spec.Containers[i].Name); r != nil {
-			out = sooner(v.drive(r), out)
-		}
+	for _, r := range turn(v.pod, v.st, v.startFailed) {
+		out = sooner(v.drive(r), out)
 	}
 	return out
+}
+
+func (v view) startFailed(name string) bool {
+	_, failed := v.notBefore[step{act: actStart, container: name}]
+	return failed
 }
 
 // drive returns what one container of a running zone needs.
 func (v view) drive(r *ledger.Container) step {
 	switch r.Phase {
 	case podinit.Running:
-		return wait(time.Time{})
+		return v.attend(r)
 	case podinit.Exited:
 		if !translate.Restarts(v.pod, r.Name, exitCode(r)) {
 			return wait(time.Time{})
@@ -295,9 +317,30 @@ func (v view) drive(r *ledger.Container) step {
 	return v.try(actStart, r.Name)
 }
 
+// attend returns what a container that runs needs: its postStart hook, or an
+// end of its own.
+func (v view) attend(r *ledger.Container) step {
+	this := attempt{r.Name, r.Attempt}
+	if r.Stop != nil {
+		s := v.stopOne(this, ending{at: r.Stop.At, grace: r.Stop.Grace}, true)
+		if s == wait(time.Time{}) {
+			s = v.try(actKill, r.Name) // again: it should be gone by now
+		}
+		return s
+	}
+	if _, begun := v.hooks[hook{this, false}]; !begun && translate.AwaitsHook(container(v.pod, r.Name), r) {
+		return v.try(actPostStart, r.Name)
+	}
+	return wait(time.Time{})
+}
+
 // over reports whether no container will ever run again.
 func (v view) over() bool {
-	for _, c := range v.pod.Spec.InitContainers {
+	for i := range v.pod.Spec.InitContainers {
+		c := &v.pod.Spec.InitContainers[i]
+		if translate.Sidecar(c) {
+			continue // it lives as long as the others
+		}
 		r := v.st.Container(c.Name)
 		if r == nil || r.Phase != podinit.Exited {
 			return false

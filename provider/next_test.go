@@ -51,10 +51,13 @@ func simulate(t *testing.T, v *view, s step) {
 	case actEnd:
 		v.st.End = &ledger.End{Phase: corev1.PodFailed, At: v.now}
 		v.wish = wishStop
+	case actPostStart, actPreStop:
+		v.hooks[hook{attempt{s.container, r.Attempt}, s.act == actPreStop}] = true
+		r.Hooked = r.Hooked || s.act == actPostStart
 	case actSignal:
-		v.signalled = true
+		v.stops[attempt{s.container, r.Attempt}] = stopping{signalled: v.now}
 	case actKill:
-		v.killedAt = v.now
+		v.stops[attempt{s.container, r.Attempt}] = stopping{signalled: v.now, killed: v.now}
 	case actHalt:
 		v.zone, v.live = zones.Installed, nil
 	case actUninstall:
@@ -119,7 +122,7 @@ func TestConvergence(t *testing.T) {
 			for _, w := range []wish{wishRun, wishStop, wishGone} {
 				t.Run(fmt.Sprintf("%s/%s/%d", state, name, w), func(t *testing.T) {
 					v := view{
-						now: epoch, wish: w, pod: testPod(), zone: state, notBefore: map[step]time.Time{},
+						now: epoch, wish: w, pod: testPod(), zone: state, notBefore: map[step]time.Time{}, hooks: map[hook]bool{}, stops: map[attempt]stopping{},
 						st: &ledger.State{UID: testUID, Accepted: epoch, Containers: []ledger.Container{{Name: "web", Phase: podinit.Waiting}}},
 					}
 					edit(&v)
@@ -155,7 +158,7 @@ func TestConvergence(t *testing.T) {
 // under something that still needs it.
 func TestRemovalOrder(t *testing.T) {
 	v := view{
-		now: epoch, wish: wishGone, pod: testPod(), zone: zones.Running, notBefore: map[step]time.Time{},
+		now: epoch, wish: wishGone, pod: testPod(), zone: zones.Running, notBefore: map[step]time.Time{}, hooks: map[hook]bool{}, stops: map[attempt]stopping{},
 		st: &ledger.State{
 			UID: testUID, Boot: "b1", Containers: []ledger.Container{{Name: "web", Phase: podinit.Running}},
 			Deletion: &ledger.Deletion{At: epoch, Grace: 30 * time.Second},
@@ -219,7 +222,7 @@ func TestNext(t *testing.T) {
 			v.wish, v.zone = wishGone, zones.Running
 			v.st.Deletion = &ledger.Deletion{At: epoch}
 			v.live = &podinit.State{Containers: []podinit.ContainerState{{Name: "web", Phase: podinit.Running}}}
-		}, step{act: actKill}},
+		}, step{act: actKill, container: "web"}},
 		{"a zone that hangs is halted again, later", func(v *view) {
 			v.wish, v.zone = wishGone, zones.Down
 			v.st.Deletion = &ledger.Deletion{At: epoch}
@@ -240,7 +243,7 @@ func TestNext(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			v := view{
-				now: epoch, wish: wishRun, pod: testPod(), zone: zones.Absent, notBefore: map[step]time.Time{},
+				now: epoch, wish: wishRun, pod: testPod(), zone: zones.Absent, notBefore: map[step]time.Time{}, hooks: map[hook]bool{}, stops: map[attempt]stopping{},
 				st: &ledger.State{UID: testUID, Accepted: epoch, Containers: []ledger.Container{{Name: "web", Phase: podinit.Waiting}}},
 			}
 			tt.edit(&v)

@@ -41,8 +41,10 @@ func (w *worker) perform(ctx context.Context, s step) error {
 		return w.takeInLoss()
 	case actEnd:
 		return w.end()
+	case actPostStart, actPreStop:
+		return w.beginHook(ctx, s)
 	case actSignal, actKill:
-		return w.stopContainers(ctx, s.act)
+		return w.stopContainer(ctx, s)
 	case actHalt, actUninstall, actUnconfigure:
 		return w.bringDown(ctx, s.act)
 	case actUnlink, actErase, actRelease, actReport, actForget:
@@ -253,6 +255,7 @@ func (w *worker) channel() Podinit { return w.p.c.Dial(w.p.survey.zone(w.zone)) 
 
 // restart decides on a container's next attempt.
 func (w *worker) restart(name string) error {
+	w.dropHooks(name)
 	return w.change(func(st *ledger.State) {
 		if r := st.Container(name); r != nil && r.Phase == podinit.Exited {
 			again(r)
@@ -282,11 +285,11 @@ func (w *worker) end() error {
 }
 
 // outcome judges a pod that has run: by its own containers, or by the init
-// container that failed it.
+// container that failed it. How its sidecars end does not matter.
 func outcome(st *ledger.State, pod *corev1.Pod, now time.Time) ledger.End {
 	end := ledger.End{Phase: corev1.PodSucceeded, At: now}
 	for _, c := range translate.AllContainers(pod) {
-		if r := st.Container(c.Name); r != nil && exitCode(r) != 0 {
+		if r := st.Container(c.Name); r != nil && exitCode(r) != 0 && !sidecar(pod, c.Name) {
 			end.Phase = corev1.PodFailed
 		}
 	}

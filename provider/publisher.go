@@ -134,7 +134,7 @@ func (b *publisher) publish(ctx context.Context, w *worker) error {
 		b.sent[w.uid] = answer
 		b.mu.Unlock()
 	}
-	if o.State.End != nil && !o.State.Acknowledged {
+	if translate.Over(o.State) && !o.State.Acknowledged {
 		return w.change(func(st *ledger.State) { st.Acknowledged = st.End != nil })
 	}
 	return nil

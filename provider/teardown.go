@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,45 +18,77 @@ import (
 // askTime bounds a request to podinit to stop a container.
 const askTime = 5 * time.Second
 
-// stopContainers signals or kills every container that runs, all at once: the
-// grace period is the pod's, not each container's in turn.
-func (w *worker) stopContainers(ctx context.Context, a action) error {
+// stopContainer signals or kills one container.
+func (w *worker) stopContainer(ctx context.Context, s step) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	w.mu.Lock()
-	live, pod := w.live, w.pod
-	w.mu.Unlock()
-	if live == nil {
-		return errors.New("podinit was not heard of")
-	}
-	channel := w.channel()
-	var group sync.WaitGroup
-	errs := make([]error, len(live.Containers))
-	for i, c := range live.Containers {
-		if c.Phase != podinit.Running {
-			continue
-		}
-		group.Go(func() {
-			if a == actKill {
-				errs[i] = channel.Kill(ctx, c.Name)
-				return
-			}
-			errs[i] = channel.Signal(ctx, c.Name, w.stopSignal(pod, c.Name))
-		})
-		if a == actSignal {
-			w.event(container(pod, c.Name), corev1.EventTypeNormal, "Killing", "Stopping container %s", c.Name)
-		}
-	}
-	group.Wait()
-	if a == actKill {
-		w.killedAt = time.Now()
-		return nil // a halt follows in any case
-	}
-	if err := errors.Join(errs...); err != nil {
+	a, pod, err := w.present(s.container)
+	if err != nil {
 		return err
 	}
-	w.signalled = true
+	w.announceStop(pod, a)
+	w.cancelHook(hook{a, false})
+	have := w.stops[a]
+	if s.act == actKill {
+		if err := w.channel().Kill(ctx, s.container); err != nil {
+			w.p.c.Log.Warnf("pod %s/%s: kill %s: %v", w.namespace, w.name, s.container, err)
+		}
+		w.cancelHook(hook{a, true})
+		have.killed = time.Now()
+		w.stops[a] = have
+		return nil // the zone is halted, or it is killed again
+	}
+	if err := w.channel().Signal(ctx, s.container, w.stopSignal(pod, s.container)); err != nil {
+		return err
+	}
+	have.signalled = time.Now()
+	w.stops[a] = have
 	return nil
+}
+
+// present returns the attempt of a container that the zone has now.
+func (w *worker) present(name string) (attempt, *corev1.Pod, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.live == nil {
+		return attempt{}, nil, errors.New("podinit was not heard of")
+	}
+	for _, c := range w.live.Containers {
+		if c.Name == name {
+			return attempt{name, c.Attempt}, w.pod, nil
+		}
+	}
+	return attempt{}, nil, errors.New("podinit does not know the container")
+}
+
+// announceStop says once that an attempt is being ended, and why.
+func (w *worker) announceStop(pod *corev1.Pod, a attempt) {
+	if _, said := w.stops[a]; said {
+		return
+	}
+	w.stops[a] = stopping{}
+	w.mu.Lock()
+	message := "Stopping container " + a.container
+	if r := w.st.Container(a.container); r != nil && r.Stop != nil && r.Stop.Message != "" {
+		message = r.Stop.Message
+	}
+	w.mu.Unlock()
+	w.event(container(pod, a.container), corev1.EventTypeNormal, "Killing", "%s", message)
+}
+
+// endAttempt makes an attempt of a container end while its pod goes on: with
+// its preStop hook, its stop signal and the grace period. What follows is up
+// to the restart policy. An attempt that is over, or ending already, is left
+// alone.
+func (w *worker) endAttempt(a attempt, grace time.Duration, message string) error {
+	defer w.poke()
+	return w.change(func(st *ledger.State) { stopIn(st, a, ledger.Stop{At: time.Now(), Grace: grace, Message: message}) })
+}
+
+func stopIn(st *ledger.State, a attempt, s ledger.Stop) {
+	if r := st.Container(a.container); r != nil && r.Attempt == a.number && r.Phase == podinit.Running && r.Stop == nil {
+		r.Stop, r.Ready = &s, false
+	}
 }
 
 func container(pod *corev1.Pod, name string) *corev1.Container {
@@ -91,7 +122,8 @@ func (w *worker) bringDown(ctx context.Context, a action) error {
 		if err := w.p.c.Zones.Halt(ctx, w.zone); err != nil {
 			return err
 		}
-		w.signalled, w.killedAt = false, time.Time{}
+		w.endHooks()
+		clear(w.stops)
 		w.p.survey.learn(w.zone, zones.Installed)
 		// A halt that found nothing to halt does not say what there is.
 		return w.p.survey.refresh(ctx)

@@ -36,14 +36,14 @@ type worker struct {
 	changed chan struct{} // closed when st changes, and replaced
 	waiting map[string]translate.Waiting
 	cancel  context.CancelCauseFunc // of the step that runs, if it may be interrupted
+	hooks   map[hook]*hookRun
 
 	// Of the worker's goroutine only.
 	have      prepared
 	gone      removed
 	datasets  translate.Datasets
 	autostart map[string]int
-	signalled bool
-	killedAt  time.Time
+	stops     map[attempt]stopping
 	refreshAt time.Time
 	failed    map[step]failure
 	watcher   *watcher
@@ -60,7 +60,7 @@ func newWorker(p *Provider, pod *corev1.Pod, st ledger.State) *worker {
 		p: p, uid: string(pod.UID), namespace: pod.Namespace, name: pod.Name,
 		zone: translate.ZoneName(string(pod.UID)), wake: make(chan struct{}, 1),
 		pod: pod, st: st, changed: make(chan struct{}), waiting: map[string]translate.Waiting{},
-		failed: map[step]failure{},
+		failed: map[step]failure{}, hooks: map[hook]*hookRun{}, stops: map[attempt]stopping{},
 	}
 }
 
@@ -219,6 +219,7 @@ func (w *worker) change(edit func(st *ledger.State)) error {
 // run is the worker: look, decide, do one thing, again.
 func (w *worker) run(ctx context.Context) {
 	defer w.unwatch()
+	defer w.endHooks()
 	w.p.c.Cluster.Register(w.object())
 	for !w.ended && ctx.Err() == nil {
 		v, err := w.look(ctx)
@@ -254,7 +255,8 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	defer w.mu.Unlock()
 	if w.live != nil {
 		st := w.st.Clone()
-		if absorb(&st, *w.live, w.pod, now) {
+		changed := absorb(&st, *w.live, w.pod, now)
+		if w.absorbHooksLocked(&st, now) || changed {
 			w.explain(w.pod, w.st, &st)
 			if err := w.p.c.Ledger.SaveState(st); err != nil {
 				return view{}, err
@@ -271,7 +273,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	v := view{
 		now: now, wish: wishRun, pod: w.pod, st: &st, zone: z.State, live: w.live,
 		have: w.have, gone: w.gone, autostart: w.autostart,
-		signalled: w.signalled, killedAt: w.killedAt, refreshAt: w.refreshAt,
+		hooks: map[hook]bool{}, stops: maps.Clone(w.stops), refreshAt: w.refreshAt,
 		notBefore: map[step]time.Time{},
 	}
 	switch {
@@ -279,6 +281,9 @@ func (w *worker) look(ctx context.Context) (view, error) {
 		v.wish = wishGone
 	case st.End != nil:
 		v.wish = wishStop
+	}
+	for h, r := range w.hooks {
+		v.hooks[h] = r.ended
 	}
 	for s, f := range w.failed {
 		v.notBefore[s] = f.until

@@ -98,23 +98,18 @@ func (w *worker) attempts() func(string) int {
 	}
 }
 
-// dueAtBoot tells which containers podinit starts by itself: the first init
-// container that has not done its work, or else all others that are due.
+// dueAtBoot tells which containers podinit starts by itself: those that are
+// due and whose turn it is.
 func (w *worker) dueAtBoot() func(string) bool {
 	w.mu.Lock()
 	st, pod := w.st.Clone(), w.pod
 	w.mu.Unlock()
 	now := time.Now()
-	due := func(name string) bool {
-		r := st.Container(name)
-		return r != nil && r.Phase != podinit.Exited && !r.NotBefore.After(now)
+	due := map[string]bool{}
+	for _, r := range turn(pod, &st, func(string) bool { return false }) {
+		due[r.Name] = r.Phase != podinit.Exited && !r.NotBefore.After(now)
 	}
-	for _, c := range pod.Spec.InitContainers {
-		if r := st.Container(c.Name); r != nil && !(r.Phase == podinit.Exited && exitCode(r) == 0) {
-			return func(name string) bool { return name == c.Name && due(name) }
-		}
-	}
-	return due
+	return func(name string) bool { return due[name] }
 }
 
 func (w *worker) writeRoot(zonepath *os.Root, in translate.Input) error {

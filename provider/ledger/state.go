@@ -35,6 +35,10 @@ type State struct {
 	// Containers are the init containers in their order, then the others.
 	Containers []Container `json:"containers,omitempty"`
 
+	// Initialized is set while the init containers of the present boot have
+	// done their work: once another container has run.
+	Initialized bool `json:"initialized,omitempty"`
+
 	// End is set once the pod will never run again.
 	End *End `json:"end,omitempty"`
 
@@ -112,6 +116,23 @@ type Container struct {
 	// so that a new agent goes on from them.
 	Started bool `json:"started,omitempty"`
 	Ready   bool `json:"ready,omitempty"`
+
+	// Hooked is set when this attempt's postStart hook has succeeded. It means
+	// nothing for a container without one.
+	Hooked bool `json:"hooked,omitempty"`
+
+	// Stop is set while this attempt is to end though its pod goes on.
+	Stop *Stop `json:"stop,omitempty"`
+}
+
+// Stop is a wish to end one attempt of a container, which then counts as any
+// other exit.
+type Stop struct {
+	At    time.Time     `json:"at"`
+	Grace time.Duration `json:"grace"`
+
+	// Message is what the event says; empty for "Stopping container NAME".
+	Message string `json:"message,omitempty"`
 }
 
 // Exit is how one attempt ended.
@@ -144,6 +165,7 @@ func (s State) Clone() State {
 		c.Containers[i].Exit = clone(c.Containers[i].Exit)
 		c.Containers[i].Last = clone(c.Containers[i].Last)
 		c.Containers[i].Image = clone(c.Containers[i].Image)
+		c.Containers[i].Stop = clone(c.Containers[i].Stop)
 	}
 	c.End = clone(s.End)
 	c.Deletion = clone(s.Deletion)

@@ -75,8 +75,9 @@ func (o Observed) initializedCondition(s corev1.PodStatus) corev1.PodCondition {
 		return condition(corev1.PodInitialized, true)
 	}
 	var names []string
-	for _, c := range s.InitContainerStatuses {
-		if !c.Ready {
+	for i, c := range s.InitContainerStatuses {
+		spec := &o.Pod.Spec.InitContainers[i]
+		if !InitDone(spec, o.State.Container(c.Name)) {
 			names = append(names, c.Name)
 		}
 	}
@@ -94,6 +95,11 @@ func (o Observed) containersReady(s corev1.PodStatus) corev1.PodCondition {
 		return corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionFalse, Reason: "PodFailed"}
 	}
 	var names []string
+	for i, c := range s.InitContainerStatuses {
+		if !c.Ready && Sidecar(&o.Pod.Spec.InitContainers[i]) {
+			names = append(names, c.Name)
+		}
+	}
 	for _, c := range s.ContainerStatuses {
 		if !c.Ready {
 			names = append(names, c.Name)

@@ -66,8 +66,8 @@ func Status(o Observed) corev1.PodStatus {
 	s.InitContainerStatuses = o.containers(o.Pod.Spec.InitContainers)
 	s.ContainerStatuses = o.containers(o.Pod.Spec.Containers)
 	s.Phase, s.Reason, s.Message = o.phase(), "", ""
-	if end := o.State.End; end != nil {
-		s.Reason, s.Message = end.Reason, end.Message
+	if o.over() {
+		s.Reason, s.Message = o.State.End.Reason, o.State.End.Message
 	}
 	s.Conditions = o.conditions(s)
 	return s
@@ -81,27 +81,46 @@ func podIPs(addrs []netip.Addr) (string, []corev1.PodIP) {
 	return first(addrs), ips
 }
 
+// over reports whether the pod's life has ended and nothing of it runs any
+// more. A pod is not reported as finished while a sidecar is still stopping:
+// whoever waits for its end could take what it uses.
+func (o Observed) over() bool {
+	said := o.Pod.Status.Phase == corev1.PodSucceeded || o.Pod.Status.Phase == corev1.PodFailed
+	return Over(o.State) || said && o.State.End != nil // never taken back
+}
+
+// Over reports whether the pod's life has ended and no container runs.
+func Over(st ledger.State) bool {
+	return st.End != nil && !slices.ContainsFunc(st.Containers, func(r ledger.Container) bool { return r.Phase == podinit.Running })
+}
+
 // phase is computed from the containers unless the pod's life has ended.
 func (o Observed) phase() corev1.PodPhase {
-	if o.State.End != nil {
+	if o.over() {
 		return o.State.End.Phase
 	}
 	if !o.initialized() {
 		return corev1.PodPending
 	}
-	for _, c := range o.Pod.Spec.Containers {
+	for i := range o.Pod.Spec.Containers {
+		c := &o.Pod.Spec.Containers[i]
 		r := o.State.Container(c.Name)
-		if r == nil || (r.Phase != podinit.Running && r.Phase != podinit.Exited && r.Last == nil) {
+		if r == nil || r.Last == nil && (r.Phase == podinit.Waiting || AwaitsHook(c, r)) {
 			return corev1.PodPending
 		}
 	}
 	return corev1.PodRunning
 }
 
-// initialized reports whether every init container has done its work.
+// initialized reports whether every init container has done its work, and
+// every sidecar among them has started.
 func (o Observed) initialized() bool {
-	for _, c := range o.Pod.Spec.InitContainers {
-		if r := o.State.Container(c.Name); r == nil || r.Exit == nil || r.Exit.Code != 0 {
+	if o.State.Initialized {
+		return true // a sidecar that is restarted does not change that
+	}
+	for i := range o.Pod.Spec.InitContainers {
+		c := &o.Pod.Spec.InitContainers[i]
+		if !InitDone(c, o.State.Container(c.Name)) {
 			return false
 		}
 	}
@@ -137,10 +156,10 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 		s.ContainerID = id(r.Last.Attempt)
 	}
 	switch {
-	case r.Phase == podinit.Running:
+	case r.Phase == podinit.Running && !AwaitsHook(c, r):
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: when(r.StartedAt)}
 		s.ContainerID = id(r.Attempt)
-		s.Ready = r.Ready && !isInit(o.Pod, c.Name) // an init container is ready when it is done
+		s.Ready = r.Ready && !worksBefore(o.Pod, c.Name) // those are ready when they are done
 	case r.Phase == podinit.Exited && r.Exit != nil && o.backingOff(c, r):
 		s.LastTerminationState.Terminated = terminated(r.Exit, id(r.Exit.Attempt))
 		s.ContainerID = id(r.Exit.Attempt)
@@ -148,11 +167,11 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 	case r.Phase == podinit.Exited && r.Exit != nil:
 		s.State.Terminated = terminated(r.Exit, id(r.Exit.Attempt))
 		s.ContainerID = id(r.Exit.Attempt)
-		s.Ready = isInit(o.Pod, c.Name) && r.Exit.Code == 0
+		s.Ready = worksBefore(o.Pod, c.Name) && r.Exit.Code == 0
 	default:
 		s.State.Waiting = o.waiting(c)
 	}
-	runs := r.Phase == podinit.Running && r.Started
+	runs := r.Phase == podinit.Running && r.Started && !AwaitsHook(c, r)
 	s.Started = &runs
 	return s
 }
@@ -161,27 +180,6 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 func (o Observed) backingOff(c *corev1.Container, r *ledger.Container) bool {
 	return o.State.End == nil && o.State.Deletion == nil && r.NotBefore.After(o.Now) &&
 		Restarts(o.Pod, c.Name, r.Exit.Code)
-}
-
-// Restarts reports whether a container that ended with code is started again.
-func Restarts(pod *corev1.Pod, container string, code int) bool {
-	policy := pod.Spec.RestartPolicy
-	if isInit(pod, container) {
-		// Success is what is waited for; failure ends the pod only if it never
-		// restarts.
-		return code != 0 && policy != corev1.RestartPolicyNever
-	}
-	switch policy {
-	case corev1.RestartPolicyNever:
-		return false
-	case corev1.RestartPolicyOnFailure:
-		return code != 0
-	}
-	return true
-}
-
-func isInit(pod *corev1.Pod, name string) bool {
-	return slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == name })
 }
 
 func (o Observed) crashLoop(c *corev1.Container, r *ledger.Container) *corev1.ContainerStateWaiting {
