@@ -234,6 +234,8 @@ func (m *Model) run(ctx context.Context, cmd command.Cmd, stdin io.Reader, stdou
 		return &command.Error{Cmd: cmd, ExitCode: -1, Stderr: errOut.String(), Err: context.Cause(ctx)}
 	case code != 0:
 		return &command.Error{Cmd: cmd, ExitCode: code, Stderr: errOut.String(), Err: exitError(code)}
+	case cmd.Silent && errOut.Len() > 0:
+		return &command.Error{Cmd: cmd, Stderr: errOut.String(), Err: command.ErrComplained}
 	}
 	return nil
 }

@@ -18,7 +18,16 @@ type Cmd struct {
 	Name  string   // the program, found in PATH
 	Args  []string // its arguments, never joined into a shell line
 	Stdin string   // its whole standard input; empty means none
+
+	// Silent says that a program which succeeds prints nothing on standard
+	// error: a run that does is a failure whatever its exit code. ipnat(8) exits
+	// with 0 when the kernel has refused every rule.
+	Silent bool
 }
+
+// ErrComplained is the cause when a silent command said something and exited
+// with 0. The words are in the Error's Stderr.
+var ErrComplained = errors.New("complaints on standard error")
 
 // New returns the Cmd that runs name with args.
 func New(name string, args ...string) Cmd {

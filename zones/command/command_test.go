@@ -77,3 +77,23 @@ func TestCmdStringIsUnambiguous(t *testing.T) {
 		t.Errorf("String = %s, want %s", got, want)
 	}
 }
+
+func TestSilentCommandThatComplains(t *testing.T) {
+	c := command.New("sh", "-c", "echo out; echo '2:ioctl(add/insert nat rule): File exists' >&2")
+	if _, err := (command.Local{}).Run(t.Context(), c); err != nil {
+		t.Fatalf("a command that may complain: %v", err)
+	}
+	c.Silent = true
+	for name, err := range map[string]error{
+		"Run":    func() error { _, err := command.Local{}.Run(t.Context(), c); return err }(),
+		"Stream": command.Local{}.Stream(t.Context(), c, strings.NewReader(""), &bytes.Buffer{}),
+	} {
+		var ce *command.Error
+		if !errors.As(err, &ce) || !errors.Is(err, command.ErrComplained) || ce.ExitCode != 0 || !strings.Contains(ce.Stderr, "File exists") {
+			t.Errorf("%s = %#v", name, err)
+		}
+	}
+	if out, err := (command.Local{}).Run(t.Context(), command.Cmd{Name: "echo", Args: []string{"ok"}, Silent: true}); err != nil || string(out) != "ok\n" {
+		t.Errorf("a silent command without complaints = %q, %v", out, err)
+	}
+}

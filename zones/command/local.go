@@ -42,6 +42,9 @@ func (Local) Run(ctx context.Context, cmd Cmd) ([]byte, error) {
 	if err := run(ctx, cmd, in, &out, &errOut); err != nil {
 		return nil, newError(ctx, cmd, out.String(), errOut.String(), err)
 	}
+	if err := complained(cmd, out.String(), errOut.String()); err != nil {
+		return nil, err
+	}
 	if out.full {
 		return nil, &Error{Cmd: cmd, ExitCode: -1, Err: errors.New("more output than the agent accepts")}
 	}
@@ -54,7 +57,15 @@ func (Local) Stream(ctx context.Context, cmd Cmd, stdin io.Reader, stdout io.Wri
 	if err := run(ctx, cmd, stdin, stdout, &errOut); err != nil {
 		return newError(ctx, cmd, "", errOut.String(), err)
 	}
-	return nil
+	return complained(cmd, "", errOut.String())
+}
+
+// complained is the failure of a silent command that exited with 0.
+func complained(cmd Cmd, stdout, stderr string) error {
+	if !cmd.Silent || stderr == "" {
+		return nil
+	}
+	return &Error{Cmd: cmd, ExitCode: 0, Stdout: stdout, Stderr: stderr, Err: ErrComplained}
 }
 
 func run(ctx context.Context, cmd Cmd, stdin io.Reader, stdout, stderr io.Writer) error {
