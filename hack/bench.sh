@@ -6,6 +6,5 @@ need_packages
 devcluster=$(hack/cluster.sh build)
 hack/build.sh
 dir=$(mktemp -d /tmp/reddwarf-bench.XXXXXX)
-trap 'rm -rf "$dir"' EXIT
 REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
-  "$bin/host" lab run --dir "$dir/lab" -- "$bin/bench" "$@"
+  exec "$bin/host" lab run --temporary --dir "$dir" -- "$bin/bench" "$@"

@@ -7,8 +7,8 @@ need_packages
 devcluster=$(hack/cluster.sh build)
 hack/build.sh
 dir=$(mktemp -d /tmp/reddwarf-demo.XXXXXX)
-trap 'rm -rf "$dir"' EXIT
-say "starting the demo (files and logs in $dir)"
+say "starting the demo (files and logs in $dir, removed at the end)"
+# exec: the lab ends with make, even if make is killed.
 REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
-  "$bin/host" lab run --dir "$dir/lab" --relay "127.0.0.1:${PORT:-6443}=198.51.100.1:6443" -- \
+  exec "$bin/host" lab run --temporary --dir "$dir" --relay "127.0.0.1:${PORT:-6443}=198.51.100.1:6443" -- \
   "$bin/demo" ${ONCE:+--once} --relay "127.0.0.1:${PORT:-6443}"

@@ -173,7 +173,7 @@ func (h *Host) close() error {
 	return errors.Join(err, down)
 }
 
-func (h *Host) path(name string) string { return filepath.Join(h.bed.Dir, "hosts", h.Name, name) }
+func (h *Host) path(name string) string { return filepath.Join(h.bed.Dir, "nodes", h.Name, name) }
 
 func (b *Bed) host() string { return filepath.Join(b.bin, "host") }
 

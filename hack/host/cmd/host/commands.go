@@ -22,7 +22,7 @@ import (
 )
 
 const usage = `usage:
-  host lab run  --dir DIR [--relay OUTSIDE=INSIDE ...] -- CMD...
+  host lab run  --dir DIR [--temporary] [--relay OUTSIDE=INSIDE ...] -- CMD...
   host lab exec --dir DIR -- CMD...
   host up NAME [--distro omnios|smartos|openindiana] [--cpus N] [--memory 8G]
                [--ip ADDRESS] [--pool rpool] [--pool-size 20G] [--trace FILE]
@@ -148,10 +148,11 @@ func labCommand(_ context.Context, args []string) (int, error) {
 		return 2, errUsage
 	}
 	w := newWords("lab " + args[0])
-	var relays []lab.Relay
+	var o lab.Options
+	w.BoolVar(&o.Temporary, "temporary", false, "end with whoever started it, and remove DIR then")
 	w.Func("relay", "carry connections to OUTSIDE=INSIDE", func(s string) error {
 		r, err := lab.ParseRelay(s)
-		relays = append(relays, r)
+		o.Relays = append(o.Relays, r)
 		return err
 	})
 	if err := w.parse(args[1:], 0); err != nil {
@@ -166,7 +167,7 @@ func labCommand(_ context.Context, args []string) (int, error) {
 	}
 	switch args[0] {
 	case "run":
-		return l.Run(relays, w.program)
+		return l.Run(o, w.program)
 	case "exec":
 		return l.Exec(w.program)
 	}

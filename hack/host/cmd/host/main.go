@@ -38,7 +38,7 @@ func dispatch(args []string) (int, error) {
 	case lab.InitName:
 		return lab.InitMain()
 	case lab.WatchdogName:
-		return 0, lab.WatchdogMain(args[1], args[2])
+		return 0, lab.WatchdogMain(args[1], args[2], args[3] == "true")
 	case machine.InitName:
 		return machine.InitMain()
 	case machine.SupervisorName:

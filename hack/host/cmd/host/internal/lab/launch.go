@@ -61,14 +61,29 @@ const (
 	listenerFD = 6 // and following
 )
 
+// Options says how a lab is to run.
+type Options struct {
+	Relays []Relay
+
+	// Temporary makes the lab end when whoever started it does, however that
+	// ends, and removes the lab's directory at the end.
+	Temporary bool
+}
+
 // Run makes a lab, runs argv in it and returns its exit code when everything
 // of the lab has gone.
-func (l Lab) Run(relays []Relay, argv []string) (int, error) {
+func (l Lab) Run(o Options, argv []string) (int, error) {
 	if os.Geteuid() != 0 {
 		return 0, errors.New("lab: a lab needs root: it makes network namespaces, mounts, loop devices and cgroups. Run it with sudo, or in a virtual machine")
 	}
 	// The lab's first process dies with the thread that started it.
 	runtime.LockOSThread()
+	if o.Temporary {
+		// SIGTERM goes on to argv, which ends what it has started.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
+			return 0, fmt.Errorf("lab: %w", err)
+		}
+	}
 	group, err := stepAside()
 	if err != nil {
 		return 0, err
@@ -78,11 +93,11 @@ func (l Lab) Run(relays []Relay, argv []string) (int, error) {
 		return 0, err
 	}
 	defer lock.Close() //nolint:errcheck // only a lock
-	listeners, targets, err := listen(relays)
+	listeners, targets, err := listen(o.Relays)
 	if err != nil {
 		return 0, err
 	}
-	watchdog, watch, err := l.startWatchdog(lock, group)
+	watchdog, watch, err := l.startWatchdog(lock, group, o.Temporary)
 	if err != nil {
 		return 0, err
 	}

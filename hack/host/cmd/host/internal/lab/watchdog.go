@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,7 @@ func (l Lab) watchdogLog() string { return filepath.Join(l.Logs(), "watchdog.log
 
 // startWatchdog starts the process that cleans up after the lab. It does so
 // when every copy of watch is closed, and holds the lock until it is done.
-func (l Lab) startWatchdog(lock *os.File, group string) (cmd *exec.Cmd, watch *os.File, err error) {
+func (l Lab) startWatchdog(lock *os.File, group string, temporary bool) (cmd *exec.Cmd, watch *os.File, err error) {
 	log, err := os.Create(l.watchdogLog())
 	if err != nil {
 		return nil, nil, fmt.Errorf("lab: watchdog: %w", err)
@@ -36,7 +37,7 @@ func (l Lab) startWatchdog(lock *os.File, group string) (cmd *exec.Cmd, watch *o
 	}
 	defer r.Close() //nolint:errcheck // the child has its own
 	cmd = exec.Command("/proc/self/exe")
-	cmd.Args = []string{WatchdogName, l.Dir, group}
+	cmd.Args = []string{WatchdogName, l.Dir, group, strconv.FormatBool(temporary)}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{r, lock}
@@ -48,15 +49,19 @@ func (l Lab) startWatchdog(lock *os.File, group string) (cmd *exec.Cmd, watch *o
 }
 
 // WatchdogMain waits for the end of the lab and removes what is left of it.
-// group is the version 2 cgroup with the hosts' groups, if not the own one.
-func WatchdogMain(dir, group string) error {
+// group is the version 2 cgroup with the hosts' groups, if not the own one. Of
+// a temporary lab the whole directory goes, unless something went wrong.
+func WatchdogMain(dir, group string, temporary bool) error {
 	l := Lab{Dir: dir}
 	_, _ = io.Copy(io.Discard, os.NewFile(3, "watch"))
 	var errs []error
 	errs = append(errs, sandbox.Sweep(l.Groups(), group))
 	errs = append(errs, l.awaitLoops())
 	errs = append(errs, os.RemoveAll(l.Hosts()), ignoreMissing(os.Remove(l.statusFile())))
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil || !temporary {
+		return err
+	}
+	return os.RemoveAll(l.Dir)
 }
 
 // awaitLoops waits until no loop device has a file of the lab.
