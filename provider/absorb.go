@@ -51,20 +51,29 @@ func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.Container
 		}
 		r.Phase, r.StartedAt = podinit.Running, notAfter(c.StartedAt, now)
 		if !translate.AwaitsHook(container(pod, r.Name), r) {
-			up(r)
+			up(pod, r)
 		}
 		return true
 	case podinit.Exited:
 		r.StartedAt = notAfter(c.StartedAt, now)
+		stop := r.Stop
 		ended(r, exitOf(c, now), pod, now)
+		if stop != nil && stop.Restart && st.Deletion == nil && st.End == nil && !translate.Restarts(pod, r.Name, exitCode(r)) {
+			// It ended well when it was asked to, but was ill.
+			delayNext(r, now)
+			again(r)
+		}
 		return true
 	}
 	return false
 }
 
 // up takes in that an attempt runs and its postStart hook, if it has one, has
-// succeeded. Pods with probes are not admitted yet.
-func up(r *ledger.Container) { r.Hooked, r.Started, r.Ready = true, true, true }
+// succeeded.
+func up(pod *corev1.Pod, r *ledger.Container) {
+	r.Hooked = true
+	r.Started, r.Ready = atStart(pod, r.Name)
+}
 
 func exitOf(c *podinit.ContainerState, now time.Time) ledger.Exit {
 	e := ledger.Exit{
@@ -94,10 +103,14 @@ func ended(r *ledger.Container, e ledger.Exit, pod *corev1.Pod, now time.Time) {
 	r.Phase, r.Exit = podinit.Exited, &e
 	r.Started, r.Ready, r.Hooked, r.Stop = false, false, false, nil
 	r.NotBefore = time.Time{}
-	if !translate.Restarts(pod, r.Name, e.Code) {
-		return
+	if translate.Restarts(pod, r.Name, e.Code) {
+		delayNext(r, now)
 	}
-	if e.FinishedAt.Sub(e.StartedAt) >= restartReset {
+}
+
+// delayNext decides when the attempt after one that has ended may start.
+func delayNext(r *ledger.Container, now time.Time) {
+	if r.Exit.FinishedAt.Sub(r.Exit.StartedAt) >= restartReset {
 		r.Backoff = 0
 	}
 	if r.Backoff > 0 {

@@ -38,6 +38,9 @@ type fakeHost struct {
 	// program says what an attempt of a container does.
 	program func(container string, attempt int) behaviour
 
+	// check says how a probe's program ends; it is called without the lock.
+	check checkFunc
+
 	// fault may fail a command; it is called without the lock.
 	fault func(command string) error
 }

@@ -220,9 +220,15 @@ func (c fakeChannel) Kill(ctx context.Context, container string) error {
 	})
 }
 
-func (c fakeChannel) Exec(_ context.Context, r podinit.ExecRequest, s podinit.Streams) (podinit.ExitStatus, error) {
+func (c fakeChannel) Exec(ctx context.Context, r podinit.ExecRequest, s podinit.Streams) (podinit.ExitStatus, error) {
 	if err := c.ready(); err != nil {
 		return podinit.ExitStatus{}, err
+	}
+	c.s.mu.Lock()
+	check := c.s.check
+	c.s.mu.Unlock()
+	if check != nil {
+		return c.runCheck(ctx, check, r, s)
 	}
 	switch r.Args[0] {
 	case "echo":

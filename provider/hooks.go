@@ -152,7 +152,7 @@ func (w *worker) absorbHooksLocked(st *ledger.State, now time.Time) bool {
 		}
 		changed = true
 		if run.err == nil {
-			up(r)
+			up(w.pod, r)
 			continue
 		}
 		stopIn(st, h.attempt, ledger.Stop{At: now, Grace: grace(w.pod), Message: "FailedPostStartHook"})

@@ -25,6 +25,7 @@ type worker struct {
 	namespace, name string
 	zone            string
 	wake            chan struct{} // capacity 1
+	began           time.Time
 
 	mu      sync.Mutex
 	pod     *corev1.Pod  // newest object; never changed in place
@@ -47,6 +48,7 @@ type worker struct {
 	refreshAt time.Time
 	failed    map[step]failure
 	watcher   *watcher
+	probers   map[probeKey]*prober
 	ended     bool
 }
 
@@ -58,7 +60,7 @@ type failure struct {
 func newWorker(p *Provider, pod *corev1.Pod, st ledger.State) *worker {
 	return &worker{
 		p: p, uid: string(pod.UID), namespace: pod.Namespace, name: pod.Name,
-		zone: translate.ZoneName(string(pod.UID)), wake: make(chan struct{}, 1),
+		zone: translate.ZoneName(string(pod.UID)), wake: make(chan struct{}, 1), began: time.Now(),
 		pod: pod, st: st, changed: make(chan struct{}), waiting: map[string]translate.Waiting{},
 		failed: map[step]failure{}, hooks: map[hook]*hookRun{}, stops: map[attempt]stopping{},
 	}
@@ -220,6 +222,7 @@ func (w *worker) change(edit func(st *ledger.State)) error {
 func (w *worker) run(ctx context.Context) {
 	defer w.unwatch()
 	defer w.endHooks()
+	defer w.stopProbes()
 	w.p.c.Cluster.Register(w.object())
 	for !w.ended && ctx.Err() == nil {
 		v, err := w.look(ctx)
@@ -228,6 +231,7 @@ func (w *worker) run(ctx context.Context) {
 			w.sleep(ctx, time.Now().Add(time.Second))
 			continue
 		}
+		w.followProbes(ctx, v)
 		s := next(v)
 		w.p.status.enqueue(w.uid)
 		if s.act == actWait {

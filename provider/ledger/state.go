@@ -133,6 +133,9 @@ type Stop struct {
 
 	// Message is what the event says; empty for "Stopping container NAME".
 	Message string `json:"message,omitempty"`
+
+	// Restart makes another attempt follow whatever the exit code.
+	Restart bool `json:"restart,omitempty"`
 }
 
 // Exit is how one attempt ended.
