@@ -230,7 +230,23 @@ func (c fakeChannel) Exec(ctx context.Context, r podinit.ExecRequest, s podinit.
 	if check != nil {
 		return c.runCheck(ctx, check, r, s)
 	}
+	if err := c.s.do(ctx, "exec "+r.Container+" "+r.Args[0], func() error { return nil }); err != nil {
+		return podinit.ExitStatus{}, err
+	}
 	switch r.Args[0] {
+	case "sleep":
+		d, err := time.ParseDuration(r.Args[1])
+		if err != nil {
+			return podinit.ExitStatus{}, err
+		}
+		select {
+		case <-ctx.Done():
+			return podinit.ExitStatus{}, ctx.Err()
+		case <-c.init.ended:
+			return podinit.ExitStatus{}, io.ErrUnexpectedEOF
+		case <-time.After(d):
+			return podinit.ExitStatus{}, nil
+		}
 	case "echo":
 		_, err := fmt.Fprintln(s.Out, r.Container, r.Args[1])
 		return podinit.ExitStatus{}, err

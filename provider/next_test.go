@@ -154,6 +154,87 @@ func TestConvergence(t *testing.T) {
 	}
 }
 
+// TestConvergenceOfOrder follows pods whose containers depend on each other.
+func TestConvergenceOfOrder(t *testing.T) {
+	hooks := &corev1.Lifecycle{
+		PostStart: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 1}},
+		PreStop:   &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 1}},
+	}
+	pod := testPod()
+	pod.Spec.InitContainers = []corev1.Container{
+		{Name: "s1", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)},
+		{Name: "init"},
+		{Name: "s2", RestartPolicy: new(corev1.ContainerRestartPolicyAlways), Lifecycle: hooks},
+	}
+	pod.Spec.Containers = []corev1.Container{{Name: "web", Lifecycle: hooks}, {Name: "web2"}}
+	v := view{
+		now: epoch, wish: wishRun, pod: pod, zone: zones.Running, live: &podinit.State{Boot: "b1"},
+		notBefore: map[step]time.Time{}, hooks: map[hook]bool{}, stops: map[attempt]stopping{},
+		st: &ledger.State{UID: testUID, Accepted: epoch, Boot: "b1"},
+	}
+	for _, c := range translate.AllContainers(pod) {
+		v.st.Containers = append(v.st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
+		v.live.Containers = append(v.live.Containers, podinit.ContainerState{Name: c.Name, Phase: podinit.Waiting})
+	}
+	live := func(name string) *podinit.ContainerState {
+		for i := range v.live.Containers {
+			if v.live.Containers[i].Name == name {
+				return &v.live.Containers[i]
+			}
+		}
+		return nil
+	}
+	// follow performs steps, with what they lead to, until nothing is to be done.
+	follow := func() (trail []string) {
+		for range 40 {
+			s := next(v)
+			if s.act == actWait && s.until.IsZero() || s.act == actHalt {
+				return trail
+			}
+			if s.act != actWait {
+				trail = append(trail, fmt.Sprintf("%s %s", s.act, s.container))
+			}
+			simulate(t, &v, s)
+			r := v.st.Container(s.container)
+			switch s.act {
+			case actStart, actPostStart:
+				live(s.container).Phase = podinit.Running
+				if !translate.AwaitsHook(container(pod, s.container), r) {
+					up(pod, r)
+				}
+				if s.container == "init" {
+					live(s.container).Phase = podinit.Exited
+					ended(r, ledger.Exit{}, pod, v.now)
+				}
+				v.st.Initialized = v.st.Initialized || !isInit(pod, s.container)
+			case actSignal, actKill:
+				live(s.container).Phase = podinit.Exited
+				ended(r, ledger.Exit{Code: 143}, pod, v.now)
+			}
+		}
+		t.Fatalf("no end: %q", trail)
+		return nil
+	}
+	up1 := "[start s1 start init start s2 postStart s2 start web postStart web start web2]"
+	if got := fmt.Sprint(follow()); got != up1 {
+		t.Errorf("started by %s, want %s", got, up1)
+	}
+
+	// A sidecar that ends is started again and holds nobody up.
+	live("s1").Phase = podinit.Exited
+	ended(v.st.Container("s1"), ledger.Exit{Code: 0}, pod, v.now)
+	if got := fmt.Sprint(follow()); got != "[restart s1 start s1]" {
+		t.Errorf("the sidecar came back by %s", got)
+	}
+
+	v.wish = wishGone
+	v.st.Deletion = &ledger.Deletion{At: v.now, Grace: 30 * time.Second}
+	down := "[preStop s2 preStop web signal web signal web2 signal s2 signal s1]"
+	if got := fmt.Sprint(follow()); got != down {
+		t.Errorf("stopped by %s, want %s", got, down)
+	}
+}
+
 // TestRemovalOrder follows a removal and checks that nothing is taken away
 // under something that still needs it.
 func TestRemovalOrder(t *testing.T) {
@@ -236,6 +317,39 @@ func TestNext(t *testing.T) {
 				{Name: "a", Phase: podinit.Exited, Exit: &ledger.Exit{}}, {Name: "b", Phase: podinit.Waiting}, {Name: "web", Phase: podinit.Waiting},
 			}
 		}, step{act: actStart, container: "b"}},
+		{"a failed hook's container is killed when its grace is over", func(v *view) {
+			v.zone, v.st.Boot, v.live = zones.Running, "b1", &podinit.State{Boot: "b1"}
+			v.st.Containers[0].Phase = podinit.Running
+			v.st.Containers[0].Stop = &ledger.Stop{At: epoch.Add(-30 * time.Second), Grace: 30 * time.Second}
+			v.stops[attempt{"web", 0}] = stopping{signalled: epoch.Add(-30 * time.Second)}
+		}, step{act: actKill, container: "web"}},
+		{"one that survives its kill is killed again", func(v *view) {
+			v.zone, v.st.Boot, v.live = zones.Running, "b1", &podinit.State{Boot: "b1"}
+			v.st.Containers[0].Phase = podinit.Running
+			v.st.Containers[0].Stop = &ledger.Stop{At: epoch.Add(-time.Minute), Grace: 30 * time.Second}
+			v.stops[attempt{"web", 0}] = stopping{killed: epoch.Add(-time.Minute)}
+		}, step{act: actKill, container: "web"}},
+		{"a hook that lasts too long is not waited for", func(v *view) {
+			v.wish, v.zone = wishGone, zones.Running
+			v.pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{}}
+			v.hooks[hook{attempt{"web", 0}, true}] = false
+			v.st.Deletion = &ledger.Deletion{At: epoch.Add(-30 * time.Second), Grace: 30 * time.Second}
+			v.live = &podinit.State{Containers: []podinit.ContainerState{{Name: "web", Phase: podinit.Running}}}
+		}, step{act: actSignal, container: "web"}},
+		{"a sidecar waits for the others", func(v *view) {
+			v.wish, v.zone = wishGone, zones.Running
+			v.pod.Spec.InitContainers = []corev1.Container{{Name: "s", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
+			v.stops[attempt{"web", 0}] = stopping{signalled: epoch}
+			v.st.Deletion = &ledger.Deletion{At: epoch, Grace: 30 * time.Second}
+			v.live = &podinit.State{Containers: []podinit.ContainerState{{Name: "s", Phase: podinit.Running}, {Name: "web", Phase: podinit.Running}}}
+		}, wait(epoch.Add(30 * time.Second))},
+		{"sidecars alone do not keep a pod alive", func(v *view) {
+			v.zone, v.st.Boot, v.live = zones.Running, "b1", &podinit.State{Boot: "b1"}
+			v.pod.Spec.RestartPolicy = never
+			v.pod.Spec.InitContainers = []corev1.Container{{Name: "s", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
+			v.st.Containers = append(v.st.Containers, ledger.Container{Name: "s", Phase: podinit.Running})
+			ended(&v.st.Containers[0], ledger.Exit{}, v.pod, v.now)
+		}, step{act: actEnd}},
 		{"what podinit starts by itself is not started twice", func(v *view) {
 			v.zone, v.st.Boot, v.live = zones.Running, "b1", &podinit.State{Boot: "b1"}
 			v.autostart = map[string]int{"web": 0}

@@ -42,12 +42,10 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
-		a.when(c.RestartPolicy != nil, "initContainers[%s].restartPolicy (sidecar containers)", c.Name)
 		a.container("initContainers", c)
 	}
 	for i := range pod.Spec.Containers {
 		c := &pod.Spec.Containers[i]
-		a.when(c.RestartPolicy != nil, "containers[%s].restartPolicy", c.Name)
 		a.container("containers", c)
 	}
 	if len(a.faults) == 0 {
@@ -151,13 +149,15 @@ func (a *admission) container(list string, c *corev1.Container) {
 	}
 	a.when(len(c.VolumeDevices) > 0, "volumeDevices")
 	a.when(len(c.Resources.Claims) > 0, "resources.claims")
-	a.when(len(c.RestartPolicyRules) > 0, "restartPolicyRules")
+	for _, r := range c.RestartPolicyRules {
+		a.when(r.Action != corev1.ContainerRestartRuleActionRestart, "restartPolicyRules: action %s", r.Action)
+	}
 	a.when(c.LivenessProbe != nil, "livenessProbe")
 	a.when(c.ReadinessProbe != nil, "readinessProbe")
 	a.when(c.StartupProbe != nil, "startupProbe")
 	if l := c.Lifecycle; l != nil {
-		a.when(l.PostStart != nil, "lifecycle.postStart")
-		a.when(l.PreStop != nil, "lifecycle.preStop")
+		a.when(l.PostStart != nil && l.PostStart.TCPSocket != nil, "lifecycle.postStart.tcpSocket")
+		a.when(l.PreStop != nil && l.PreStop.TCPSocket != nil, "lifecycle.preStop.tcpSocket")
 	}
 	for _, e := range c.Env {
 		a.when(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, "env[%s].valueFrom.fileKeyRef", e.Name)

@@ -51,6 +51,34 @@ func TestStatus(t *testing.T) {
 			c.Exit.Message = `exec: "/web": no such file or directory`
 			o.State.End = &ledger.End{Phase: corev1.PodFailed, At: now}
 		}},
+		{"hook", func(o *Observed) {
+			running(&o.State.Containers[0]) // which is not shown yet
+			o.Pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}}
+		}},
+		{"sidecar-starts", func(o *Observed) {
+			o.Pod.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: "web:1", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
+			o.State.Containers = append([]ledger.Container{{Name: "proxy"}}, o.State.Containers...)
+			running(&o.State.Containers[0])
+			o.State.Containers[0].Started, o.State.Containers[0].Ready = false, false
+		}},
+		{"sidecar-restarts", func(o *Observed) {
+			o.Pod.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: "web:1", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
+			o.State.Containers = append([]ledger.Container{{Name: "proxy"}}, o.State.Containers...)
+			running(&o.State.Containers[1])
+			o.State.Initialized = true
+			c := &o.State.Containers[0]
+			c.Image, c.Phase, c.Exit = image, podinit.Exited, exit(0, 0, ReasonCompleted)
+			c.NotBefore = c.Exit.FinishedAt.Add(40 * time.Second)
+		}},
+		{"sidecar-stops", func(o *Observed) {
+			o.Pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+			o.Pod.Spec.InitContainers = []corev1.Container{{Name: "proxy", Image: "web:1", RestartPolicy: new(corev1.ContainerRestartPolicyAlways)}}
+			o.State.Containers = append([]ledger.Container{{Name: "proxy"}}, o.State.Containers...)
+			running(&o.State.Containers[0])
+			c := &o.State.Containers[1]
+			c.Image, c.Phase, c.Exit = image, podinit.Exited, exit(0, 0, ReasonCompleted)
+			o.State.Initialized, o.State.End = true, &ledger.End{Phase: corev1.PodSucceeded, At: now}
+		}},
 		{"succeeded", func(o *Observed) {
 			o.Pod.Spec.RestartPolicy = corev1.RestartPolicyOnFailure
 			c := &o.State.Containers[0]
@@ -143,8 +171,12 @@ func TestAdmitNamesEveryFault(t *testing.T) {
 		"seccompProfile": func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeLocalhost, LocalhostProfile: &long}}
 		},
-		"sidecar": func(p *corev1.Pod) {
-			p.Spec.InitContainers = []corev1.Container{{Name: "s", RestartPolicy: &always}}
+		"lifecycle.preStop.tcpSocket": func(p *corev1.Pod) {
+			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{}}}
+		},
+		"action RestartAllContainers": func(p *corev1.Pod) {
+			p.Spec.Containers[0].RestartPolicy = &always
+			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}
 		},
 		"mountPropagation": func(p *corev1.Pod) {
 			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{MountPath: "/x", MountPropagation: &both}}

@@ -158,10 +158,10 @@ func SizeLimit(v corev1.Volume) int64 {
 	return v.EmptyDir.SizeLimit.Value()
 }
 
-// effective returns the pod's sum of a resource in thousandths: of its
-// containers, or of the largest init container if that is more, plus the
-// overhead of its runtime class. For limits it reports false unless every
-// container has one.
+// effective returns what the pod needs of a resource at most, in thousandths:
+// its containers and sidecars together, or an init container with the sidecars
+// that run by then if that is more, plus the overhead of its runtime class.
+// For limits it reports false unless every container has one.
 func effective(pod *corev1.Pod, name corev1.ResourceName, limit bool) (int64, bool) {
 	of := func(c corev1.Container) int64 {
 		list := c.Resources.Requests
@@ -171,7 +171,19 @@ func effective(pod *corev1.Pod, name corev1.ResourceName, limit bool) (int64, bo
 		q := list[name]
 		return q.ScaledValue(-3)
 	}
-	var sum int64
+	var sidecars, peak, sum int64
+	for _, c := range pod.Spec.InitContainers {
+		v := of(c)
+		if v == 0 && limit {
+			return 0, false
+		}
+		if Sidecar(&c) {
+			sidecars += v
+			peak = max(peak, sidecars)
+			continue
+		}
+		peak = max(peak, sidecars+v)
+	}
 	for _, c := range pod.Spec.Containers {
 		v := of(c)
 		if v == 0 && limit {
@@ -179,13 +191,7 @@ func effective(pod *corev1.Pod, name corev1.ResourceName, limit bool) (int64, bo
 		}
 		sum += v
 	}
-	for _, c := range pod.Spec.InitContainers {
-		v := of(c)
-		if v == 0 && limit {
-			return 0, false
-		}
-		sum = max(sum, v)
-	}
 	overhead := pod.Spec.Overhead[name]
-	return sum + overhead.ScaledValue(-3), sum > 0
+	need := max(sum+sidecars, peak)
+	return need + overhead.ScaledValue(-3), need > 0
 }
