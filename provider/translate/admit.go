@@ -152,9 +152,6 @@ func (a *admission) container(list string, c *corev1.Container) {
 	for _, r := range c.RestartPolicyRules {
 		a.when(r.Action != corev1.ContainerRestartRuleActionRestart, "restartPolicyRules: action %s", r.Action)
 	}
-	a.when(c.LivenessProbe != nil, "livenessProbe")
-	a.when(c.ReadinessProbe != nil, "readinessProbe")
-	a.when(c.StartupProbe != nil, "startupProbe")
 	if l := c.Lifecycle; l != nil {
 		a.when(l.PostStart != nil && l.PostStart.TCPSocket != nil, "lifecycle.postStart.tcpSocket")
 		a.when(l.PreStop != nil && l.PreStop.TCPSocket != nil, "lifecycle.preStop.tcpSocket")

@@ -34,6 +34,14 @@ func TestStatus(t *testing.T) {
 			o.Waiting = map[string]Waiting{"web": {ReasonErrImagePull, "web:1: image not found"}}
 		}},
 		{"running", func(o *Observed) { running(&o.State.Containers[0]) }},
+		{"probe-not-started", func(o *Observed) {
+			running(&o.State.Containers[0])
+			o.State.Containers[0].Started, o.State.Containers[0].Ready = false, false
+		}},
+		{"probe-not-ready", func(o *Observed) {
+			running(&o.State.Containers[0])
+			o.State.Containers[0].Ready = false
+		}},
 		{"running-again", func(o *Observed) {
 			running(&o.State.Containers[0])
 			o.State.Containers[0].Attempt, o.State.Containers[0].Last = 2, exit(1, 1, ReasonError)
