@@ -277,7 +277,11 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 	for _, s := range a.ClusterDNS {
 		dns = append(dns, netip.MustParseAddr(s))
 	}
-	images := oci.New(a.store, oci.Config{InsecureRegistries: a.InsecureRegistries})
+	mirrors, err := a.mirrors()
+	if err != nil {
+		return nil, err
+	}
+	images := oci.New(a.store, oci.Config{InsecureRegistries: a.InsecureRegistries, Mirrors: mirrors})
 	return provider.New(provider.Config{
 		Node: translate.Node{
 			Name:          a.NodeName,

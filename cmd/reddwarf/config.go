@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"reddwarf.io/reddwarf/storage/oci"
 )
 
 // defaultIdentityDir is where `reddwarf join` puts what `reddwarf node` reads.
@@ -49,6 +51,7 @@ type config struct {
 	ClusterDomain string
 
 	InsecureRegistries []string
+	RegistryMirrors    []string
 	RegistryConfig     string
 
 	ReservedCPUs   int
@@ -86,6 +89,7 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
 
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", nil, "registry HOST[:PORT] that is spoken to without TLS")
+	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", nil, "REGISTRY=HOST[:PORT]: ask HOST before REGISTRY, such as docker.io=mirror.example; may be repeated")
 	f.StringVar(&c.RegistryConfig, "registry-config", "", "file in the form of ~/.docker/config.json with registry passwords for all pods")
 
 	f.IntVar(&c.ReservedCPUs, "reserved-cpus", 0, "processors that are not offered to pods")
@@ -145,6 +149,9 @@ func (c *config) validate() error {
 			fault("%s %q must be an absolute path", flag, path)
 		}
 	}
+	if _, err := c.mirrors(); err != nil {
+		fault("--registry-mirror: %w", err)
+	}
 	switch c.Transport {
 	case "auto", "socket", "zlogin":
 	default:
@@ -163,4 +170,17 @@ func (c *config) validate() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// mirrors reads the values of --registry-mirror.
+func (c *config) mirrors() ([]oci.Mirror, error) {
+	var all []oci.Mirror
+	for _, s := range c.RegistryMirrors {
+		m, err := oci.ParseMirror(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return all, nil
 }

@@ -50,11 +50,12 @@ func (im *Images) local(ctx context.Context, ref name.Reference, q Request) (Ima
 func (im *Images) pull(ctx context.Context, ref name.Reference, q Request) (Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r, err := im.resolve(ctx, ref, q)
+	sources, err := im.sources(ref)
 	if err != nil {
-		return Image{}, cause(ctx, err)
+		return Image{}, err
 	}
-	if err := im.unpack(ctx, cancel, r, q); err != nil {
+	r, err := im.pullFrom(ctx, cancel, sources, q)
+	if err != nil {
 		return Image{}, cause(ctx, err)
 	}
 	for _, d := range r.digests {

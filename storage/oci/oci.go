@@ -68,6 +68,9 @@ type Config struct {
 	// to without TLS. Loopback addresses and localhost always may.
 	InsecureRegistries []string
 
+	// Mirrors are asked in their order before the registries they stand for.
+	Mirrors []Mirror
+
 	// RootCAs verifies registries. Nil means the host's own.
 	RootCAs *x509.CertPool
 

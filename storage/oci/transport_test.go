@@ -98,3 +98,36 @@ func FuzzParseIndex(f *testing.F) {
 		}
 	})
 }
+
+func TestMirrorsAreSpokenToWithTLS(t *testing.T) {
+	im := New(nil, Config{
+		InsecureRegistries: []string{"plain.example:5000"},
+		Mirrors: []Mirror{
+			{Registry: "docker.io", Host: "plain.example:5000"},
+			{Registry: "docker.io", Host: "mirror.example"},
+			{Registry: "other.example", Host: "elsewhere.example"},
+		},
+	})
+	for _, tt := range []struct{ in, want string }{
+		{"web", "http://plain.example:5000/library/web:latest https://mirror.example/library/web:latest https://index.docker.io/library/web:latest"},
+		{"team/web@sha256:" + strings.Repeat("0", 64), "http://plain.example:5000/team/web@sha256:" + strings.Repeat("0", 64) +
+			" https://mirror.example/team/web@sha256:" + strings.Repeat("0", 64) + " https://index.docker.io/team/web@sha256:" + strings.Repeat("0", 64)},
+		{"third.example/web:1", "https://third.example/web:1"},
+	} {
+		ref, err := im.parseRef(tt.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := im.sources(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, s := range all {
+			got = append(got, s.Context().Scheme()+"://"+s.Name())
+		}
+		if strings.Join(got, " ") != tt.want {
+			t.Errorf("sources of %s: %s, want %s", tt.in, strings.Join(got, " "), tt.want)
+		}
+	}
+}
