@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -317,5 +318,51 @@ func TestExec(t *testing.T) {
 	}}
 	if got := runFor(t, hangs, time.Second); got.Passed || got.Message != `command timed out: "sleep 9" timed out after 1s` {
 		t.Errorf("a program that hangs: %+v", got)
+	}
+}
+
+// TestChecksLeaveNothing: what a check starts has ended soon after it.
+func TestChecksLeaveNothing(t *testing.T) {
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	defer secure.Close()
+	_, health := healthServer(t)
+	checkers := []Checker{
+		HTTP{URL: parse(t, plain.URL)}, HTTP{URL: parse(t, secure.URL)}, TCP{health}, GRPC{Address: health}, GRPC{Address: health, Service: "none"},
+	}
+	before := runtime.NumGoroutine()
+	for range 20 {
+		for _, c := range checkers {
+			run(t, c)
+		}
+	}
+	for range 1000 { // the servers' ends of the connections take a moment
+		if runtime.NumGoroutine() <= before {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	buf := make([]byte, 1<<20)
+	t.Errorf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+}
+
+func BenchmarkCheckers(b *testing.B) {
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer plain.Close()
+	u, err := url.Parse(plain.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, c := range map[string]Checker{"http": HTTP{URL: u}, "tcp": TCP{u.Host}} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if r, err := c.Check(b.Context()); err != nil || !r.Passed {
+					b.Fatal(r, err)
+				}
+			}
+		})
 	}
 }
