@@ -337,3 +337,33 @@ func TestVerdictThatCannotBeRecorded(t *testing.T) {
 		h.is(true, true, 1)
 	})
 }
+
+// TestSidecarWithStartupProbe: the containers after it wait until it has
+// started, and its readiness is the pod's.
+func TestSidecarWithStartupProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := probed(t, func(h *health, c *corev1.Container, p *corev1.Pod) {
+			h.codes["start"], h.codes["ready"] = 1, 1
+			p.Spec.InitContainers = []corev1.Container{{
+				Name: "side", Image: "web:1", RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
+				StartupProbe: probe("start", 0, 3, 1, 100), ReadinessProbe: probe("ready", 0, 5, 1, 1),
+			}}
+		})
+		h.until(8)
+		s := h.w.status()
+		if s.Phase != corev1.PodPending || s.ContainerStatuses[0].State.Waiting == nil {
+			t.Errorf("before it has started: %s, %+v", s.Phase, s.ContainerStatuses[0].State)
+		}
+		h.finds("start", 0, nil)
+		h.until(10)
+		s = h.w.status()
+		if s.Phase != corev1.PodRunning || conditionOf(s, corev1.PodReady) != corev1.ConditionFalse || s.InitContainerStatuses[0].Ready {
+			t.Errorf("before it is ready: %s, %+v", s.Phase, s.InitContainerStatuses[0])
+		}
+		h.finds("ready", 0, nil)
+		h.until(15)
+		if s := h.w.status(); !s.InitContainerStatuses[0].Ready || conditionOf(s, corev1.PodReady) != corev1.ConditionTrue {
+			t.Errorf("at the end: %+v", s.InitContainerStatuses[0])
+		}
+	})
+}
