@@ -55,6 +55,14 @@ func (s Spec) Validate() error {
 	if len(s.Containers) > MaxContainers {
 		fault("%d containers, more than %d", len(s.Containers), MaxContainers)
 	}
+	for _, v := range s.Volumes {
+		if err := checkName(v.Name); err != nil {
+			fault("volume: %w", err)
+		}
+		if v.Group != nil && (*v.Group < 0 || *v.Group > 1<<31-1) {
+			fault("volume %q: group id %d", v.Name, *v.Group)
+		}
+	}
 	seen := map[string]bool{}
 	for _, c := range s.Containers {
 		if err := c.Validate(); err != nil {

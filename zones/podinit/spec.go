@@ -43,7 +43,23 @@ type Spec struct {
 	// init does that (lx).
 	Network *Network `json:"network,omitempty"`
 
+	// Volumes are those that podinit makes ready before any container starts.
+	Volumes []Volume `json:"volumes,omitempty"`
+
 	Containers []Container `json:"containers"`
+}
+
+// Volume is a volume /v/NAME that the zone writes. Where its root is as a new
+// file system's is, everybody may write there from then on: the host cannot
+// see to that, because only the zone has it mounted.
+type Volume struct {
+	Name string `json:"name"`
+
+	// Group is made the group of all that is in the volume, with the right to
+	// read and write it, if it is set (fsGroup). RootOnly leaves it at that
+	// where the volume's root looks so already (OnRootMismatch).
+	Group    *int64 `json:"group,omitempty"`
+	RootOnly bool   `json:"rootOnly,omitempty"`
 }
 
 // Network is the one interface of a zone whose brand leaves it to podinit.

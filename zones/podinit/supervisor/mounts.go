@@ -69,6 +69,11 @@ func (c *container) mount() (string, error) {
 		c.s.log.Printf("container %s: termination message: %v", c.spec.Name, err)
 	}
 	flags := mountFlags{readOnly: c.spec.ReadOnlyRoot, noSetuid: c.spec.NoNewPrivileges && !hasNoNewPrivileges()}
+	for _, m := range c.spec.Mounts {
+		if err := c.s.volumes[m.Volume]; err != nil {
+			return "", fmt.Errorf("volume %s: %w", m.Volume, err)
+		}
+	}
 	list := c.wishes()
 	if flags != (mountFlags{}) {
 		// The mount points must be there before the root is read-only.

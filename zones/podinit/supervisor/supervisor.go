@@ -68,6 +68,9 @@ type Supervisor struct {
 	// the brand's address daemon, by process id and program.
 	brands map[int]string
 
+	// volumes are the faults of volumes that could not be made ready.
+	volumes map[string]error
+
 	mu         sync.Mutex
 	containers map[string]*container // by name; the newest attempt
 }
@@ -79,7 +82,7 @@ func Run(ctx context.Context, config Config) error {
 	defer stop()
 	s := &Supervisor{
 		config: config, log: config.Log, ctx: ctx, stop: stop,
-		reaper: newReaper(), containers: map[string]*container{},
+		reaper: newReaper(), volumes: map[string]error{}, containers: map[string]*container{},
 	}
 	if s.log == nil {
 		s.log = log.New(io.Discard, "", 0)
@@ -101,6 +104,7 @@ func Run(ctx context.Context, config Config) error {
 		s.reaper.until(quit)
 	}()
 	s.clearOut()
+	s.readyVolumes()
 	s.startMarked()
 	s.serve(listener) // until ctx ends
 	s.killAll()

@@ -1,0 +1,97 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"reddwarf.io/reddwarf/zones/podinit"
+)
+
+// What a group gets, as from a kubelet: reading and writing; in directories
+// also their use, and new files belong to the group too.
+const (
+	groupFile = fs.FileMode(0o660)
+	groupDir  = fs.FileMode(0o770) | fs.ModeSetgid
+)
+
+// readyVolumes makes the volumes ready, before any container can write to one.
+// A fault is one of the containers that mount the volume.
+func (s *Supervisor) readyVolumes() {
+	for _, v := range s.spec.Volumes {
+		if err := readyVolume(s.config.volume(v.Name), v); err != nil {
+			s.log.Printf("volume %s: %v", v.Name, err)
+			s.volumes[v.Name] = err
+		}
+	}
+}
+
+func readyVolume(dir string, v podinit.Volume) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	err = openToAll(root)
+	if err == nil && v.Group != nil {
+		err = giveToGroup(root, int(*v.Group), v.RootOnly)
+	}
+	return errors.Join(err, root.Close())
+}
+
+// openToAll lets everybody write to a file system as it was made: one of ZFS
+// has 0755, a tmpfs 1777. Whoever changed that knew why.
+func openToAll(root *os.Root) error {
+	info, err := root.Stat(".")
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid != 0 {
+		return nil
+	}
+	if m := info.Mode(); m != fs.ModeDir|0o755 && m != fs.ModeDir|fs.ModeSticky|0o777 {
+		return nil
+	}
+	return root.Chmod(".", 0o777)
+}
+
+// giveToGroup makes group the group of everything below root. Nothing else
+// runs here yet, and links are not followed in any case.
+func giveToGroup(root *os.Root, group int, rootOnly bool) error {
+	if rootOnly {
+		info, err := root.Stat(".")
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if ok && int(st.Gid) == group && info.Mode()&groupDir == groupDir {
+			return nil
+		}
+	}
+	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := root.Lchown(name, -1, group); err != nil {
+			return err
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			return nil
+		}
+		info, err := root.Lstat(name)
+		if err != nil {
+			return err
+		}
+		// Changing the group has taken a set-group-ID bit away.
+		mode := info.Mode().Perm() | info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) | groupFile
+		if e.IsDir() {
+			mode |= groupDir
+		}
+		if err := root.Chmod(name, mode); err != nil {
+			return fmt.Errorf("mode: %w", err)
+		}
+		return nil
+	})
+}
