@@ -140,8 +140,8 @@ func (w *worker) makeStorage(ctx context.Context) error {
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
-		if v.EmptyDir == nil || translate.SizeLimit(v) == 0 {
-			continue // one without a limit is a directory of the pod's dataset
+		if !translate.HasDataset(v) {
+			continue
 		}
 		name, err := w.p.c.Storage.EnsureVolume(ctx, w.uid, v.Name, translate.SizeLimit(v))
 		if err != nil {

@@ -161,7 +161,7 @@ func makeEmptyDirs(zonepath *os.Root, in translate.Input) error {
 		return err
 	}
 	for _, v := range in.Pod.Spec.Volumes {
-		if v.EmptyDir == nil || translate.SizeLimit(v) > 0 {
+		if !translate.HasDirectory(v) {
 			continue
 		}
 		// Made aside first, so that one that is there is complete.
@@ -172,14 +172,7 @@ func makeEmptyDirs(zonepath *os.Root, in translate.Input) error {
 		if err := zonepath.MkdirAll(temp, 0o777); err != nil {
 			return err
 		}
-		mode := fs.FileMode(0o777) // whoever the containers run as
-		if group := fsGroup(in.Pod); group != nil {
-			if err := zonepath.Chown(temp, 0, int(*group)); err != nil {
-				return err
-			}
-			mode |= fs.ModeSetgid
-		}
-		if err := zonepath.Chmod(temp, mode); err != nil {
+		if err := zonepath.Chmod(temp, 0o777); err != nil { // whoever the containers run as
 			return err
 		}
 		if err := zonepath.Rename(temp, name); err != nil {

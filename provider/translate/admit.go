@@ -105,7 +105,7 @@ func localAppArmor(p *corev1.AppArmorProfile) bool {
 
 func (a *admission) volume(v corev1.Volume) {
 	if e := v.EmptyDir; e != nil {
-		a.when(e.Medium != corev1.StorageMediumDefault, "volume %q: emptyDir with medium %s", v.Name, e.Medium)
+		a.when(e.Medium != corev1.StorageMediumDefault && e.Medium != corev1.StorageMediumMemory, "volume %q: emptyDir with medium %s", v.Name, e.Medium)
 		return
 	}
 	if v.Projected != nil {

@@ -52,6 +52,7 @@ func Spec(in Input, attempt func(name string) int, start func(name string) bool)
 		Version:  podinit.Version,
 		PodUID:   string(in.Pod.UID),
 		Hostname: kernelHostname(in.Pod, in.Node),
+		Volumes:  ownVolumes(in.Pod),
 	}
 	if in.Brand == BrandNative {
 		s.Network = &podinit.Network{Interface: LinkName(in.Slot), Addresses: in.Addresses, Gateways: in.Gateways}

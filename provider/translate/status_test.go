@@ -198,8 +198,8 @@ func TestAdmitNamesEveryFault(t *testing.T) {
 		`volume "v": type gitRepo`: func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{GitRepo: &corev1.GitRepoVolumeSource{}}}}
 		},
-		`volume "v": emptyDir with medium Memory`: func(p *corev1.Pod) {
-			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+		`volume "v": emptyDir with medium HugePages`: func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumHugePages}}}}
 		},
 		"nothing that this node knows": func(p *corev1.Pod) {
 			p.Spec.Volumes = []corev1.Volume{{Name: "v"}}

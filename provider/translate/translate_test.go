@@ -2,6 +2,7 @@ package translate
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -262,12 +263,52 @@ func TestLongestNames(t *testing.T) {
 	}
 }
 
+func TestVolumesThatPodinitMakesReady(t *testing.T) {
+	p := pod()
+	p.Spec.Volumes = []corev1.Volume{
+		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+		{Name: "limited", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(1<<20, resource.BinarySI)}}},
+		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+		{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
+	}
+	show := func() string {
+		spec, err := Spec(input(p), func(string) int { return 0 }, func(string) bool { return true })
+		if err == nil {
+			err = spec.Validate()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text []string
+		for _, v := range spec.Volumes {
+			group := int64(-1)
+			if v.Group != nil {
+				group = *v.Group
+			}
+			text = append(text, fmt.Sprint(v.Name, " ", group, " ", v.RootOnly))
+		}
+		return strings.Join(text, ", ")
+	}
+	if got := show(); got != "limited -1 false, memory -1 false" {
+		t.Errorf("without a group: %s", got)
+	}
+	p.Spec.SecurityContext = &corev1.PodSecurityContext{
+		FSGroup: new(int64(7)), FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+	}
+	if got := show(); got != "scratch 7 true, limited 7 true, memory 7 true" {
+		t.Errorf("with a group: %s", got)
+	}
+}
+
 func TestZoneConfig(t *testing.T) {
 	p := pod()
 	p.Spec.Volumes = []corev1.Volume{
 		{Name: "scratch", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		{Name: "limited", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: resource.NewQuantity(1<<20, resource.BinarySI)}}},
 		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}},
+		{Name: "memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
+		{Name: "little-memory", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+			Medium: corev1.StorageMediumMemory, SizeLimit: resource.NewQuantity(1025, resource.BinarySI)}}},
 	}
 	p.Spec.Containers[0].Resources = corev1.ResourceRequirements{
 		Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1500m"), corev1.ResourceMemory: resource.MustParse("20Mi")},

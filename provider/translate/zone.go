@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
 	"path"
 	"strconv"
@@ -107,9 +108,14 @@ func zoneMounts(in Input, d Datasets) []zones.Mount {
 	for _, v := range in.Pod.Spec.Volumes {
 		m := zones.Mount{Target: path.Join(podinit.VolumeDir, v.Name)}
 		switch {
-		case v.EmptyDir != nil && SizeLimit(v) > 0:
+		case InMemory(v):
+			m.Source, m.Type, m.Options = "swap", "tmpfs", rw
+			if size := SizeLimit(v); size > 0 {
+				m.Options = []string{fmt.Sprintf("size=%dk", (size+1023)/1024), "nodevices"}
+			}
+		case HasDataset(v):
 			m.Source, m.Type = d.Volumes[v.Name], "zfs" // for its quota
-		case v.EmptyDir != nil:
+		case HasDirectory(v):
 			m.Source, m.Type, m.Options = path.Join(d.ZonePath, EmptyDir, v.Name), "lofs", rw
 		case HostWritten(v):
 			m.Source, m.Type, m.Options = path.Join(d.ZonePath, VolumesDir, v.Name), "lofs", ro
@@ -156,6 +162,42 @@ func SizeLimit(v corev1.Volume) int64 {
 		return 0
 	}
 	return v.EmptyDir.SizeLimit.Value()
+}
+
+// InMemory reports whether v is an emptyDir in memory: a tmpfs of the zone,
+// which counts as memory of the pod.
+func InMemory(v corev1.Volume) bool {
+	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+}
+
+// HasDataset reports whether v is an emptyDir with a dataset of its own, for
+// its quota.
+func HasDataset(v corev1.Volume) bool { return v.EmptyDir != nil && !InMemory(v) && SizeLimit(v) > 0 }
+
+// HasDirectory reports whether v is an emptyDir that is a directory of the
+// pod's dataset, and so counts into the pod's quota only.
+func HasDirectory(v corev1.Volume) bool {
+	return v.EmptyDir != nil && !InMemory(v) && SizeLimit(v) == 0
+}
+
+// ownVolumes are the volumes that podinit makes ready: what the host cannot,
+// because only the zone has them mounted, and what belongs to a group.
+func ownVolumes(pod *corev1.Pod) []podinit.Volume {
+	var out []podinit.Volume
+	for _, v := range pod.Spec.Volumes {
+		if v.EmptyDir == nil {
+			continue
+		}
+		own := podinit.Volume{Name: v.Name}
+		if s := pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
+			own.Group = s.FSGroup
+			own.RootOnly = s.FSGroupChangePolicy != nil && *s.FSGroupChangePolicy == corev1.FSGroupChangeOnRootMismatch
+		}
+		if own.Group != nil || !HasDirectory(v) {
+			out = append(out, own)
+		}
+	}
+	return out
 }
 
 // effective returns what the pod needs of a resource at most, in thousandths:
