@@ -24,7 +24,7 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // the context ends with the process
 	}
 }
 
@@ -33,15 +33,23 @@ func run(ctx context.Context, args []string) (err error) {
 	pods := flags.Int("pods", 50, "pods of the burst")
 	single := flags.Int("single", 10, "pods started one at a time")
 	repeat := flags.Int("repeat", 1, "how often to measure everything")
+	splits := flags.Bool("split", true, "split the time of a start, for which the agent logs at level debug")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *pods < 1 || *single < 1 || *repeat < 1 {
+		return errors.New("-pods, -single and -repeat must be at least 1")
 	}
 	bed, err := testbed.Start(ctx, testbed.Options{Progress: os.Stdout})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bed.Close()) }()
-	host, err := bed.AddHost(ctx, "bench1", testbed.HostOptions{CPUs: 64, Memory: "64G"})
+	options := testbed.HostOptions{CPUs: 64, Memory: "64G"}
+	if *splits {
+		options.AgentFlags = []string{"--log-level", "debug"}
+	}
+	host, err := bed.AddHost(ctx, "bench1", options)
 	if err != nil {
 		return err
 	}
@@ -54,7 +62,8 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{client: client, host: host}
+	b := &bench{client: client, host: host, splits: *splits}
+	fmt.Println("machine:", machine())
 	for i := range *repeat {
 		if err := b.round(ctx, i, *single, *pods); err != nil {
 			return err
@@ -66,10 +75,11 @@ func run(ctx context.Context, args []string) (err error) {
 type bench struct {
 	client kubernetes.Interface
 	host   *testbed.Host
+	splits bool
 }
 
 func (b *bench) round(ctx context.Context, round, single, burst int) error {
-	fmt.Printf("\nround %d; %s\n", round+1, calibrate())
+	fmt.Printf("\nround %d\n", round+1)
 	// The first pod pulls the image; it is not counted.
 	if _, err := b.start(ctx, fmt.Sprintf("warm%d", round), 1); err != nil {
 		return err
@@ -77,69 +87,123 @@ func (b *bench) round(ctx context.Context, round, single, burst int) error {
 	if err := b.remove(ctx); err != nil {
 		return err
 	}
-	before, err := b.cost(ctx)
-	if err != nil {
-		return err
-	}
 	if err := b.oneAtATime(ctx, round, single); err != nil {
 		return err
 	}
-	steal := stolen()
-	began := time.Now()
-	starts, err := b.start(ctx, fmt.Sprintf("burst%d", round), burst)
-	if err != nil {
-		return err
-	}
-	took := time.Since(began)
-	times := totals(starts)
-	fmt.Printf("%d pods at once: p50 %.2f s, p99 %.2f s, %.1f pods/s; steal %.1f %%\n",
-		burst, quantile(times, 0.5).Seconds(), quantile(times, 0.99).Seconds(), float64(burst)/took.Seconds(), stolen().since(steal))
-	with, err := b.cost(ctx)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("agent memory: %.1f MiB PSS with no pod, %.1f MiB with %d (%.2f MiB per pod); CPU of the burst %.2f s; podinit %.2f MiB PSS per pod\n",
-		mib(before.agentPSS), mib(with.agentPSS), burst, mib(with.agentPSS-before.agentPSS)/float64(burst),
-		(with.agentCPU - before.agentCPU).Seconds(), mib(with.podinitPSS)/float64(max(with.podinits, 1)))
-	return b.remove(ctx)
+	return b.burst(ctx, round, burst)
 }
 
 func (b *bench) oneAtATime(ctx context.Context, round, n int) error {
-	var all []started
-	var commands []time.Duration
+	conditions := observe()
+	var times []time.Duration
+	var all []parts
 	for i := range n {
-		s, err := b.start(ctx, fmt.Sprintf("single%d-%d-", round, i), 1)
+		s, err := b.start(ctx, fmt.Sprintf("single%d-%d", round, i), 1)
 		if err != nil {
 			return err
 		}
-		busy, err := b.hostTime(s[0].scheduled, s[0].running)
-		if err != nil {
-			return err
+		times = append(times, s[0].running.Sub(s[0].created))
+		if b.splits {
+			p, err := split(b.host, s[0])
+			if err != nil {
+				return err
+			}
+			all = append(all, p)
 		}
-		all, commands = append(all, s[0]), append(commands, busy)
 		if err := b.remove(ctx); err != nil {
 			return err
 		}
 	}
-	times := totals(all)
-	var placed, rest []time.Duration
-	for i, s := range all {
-		placed = append(placed, s.scheduled.Sub(s.created))
-		rest = append(rest, s.running.Sub(s.scheduled)-commands[i])
+	fmt.Printf("one pod at a time (%d): p50 %.3f s, worst %.3f s; %s\n", n, quantile(times, 0.5).Seconds(), slices.Max(times).Seconds(), conditions.end())
+	if b.splits {
+		printParts(all)
 	}
-	onHost := quantile(commands, 0.5) + quantile(rest, 0.5)
-	fmt.Printf("one pod at a time: median %.3f s, worst %.3f s; medians of the parts: placing %.3f s, host commands %.3f s, the rest %.3f s (%.0f %% of the time on the host)\n",
-		quantile(times, 0.5).Seconds(), slices.Max(times).Seconds(), quantile(placed, 0.5).Seconds(),
-		quantile(commands, 0.5).Seconds(), quantile(rest, 0.5).Seconds(), 100*quantile(rest, 0.5).Seconds()/onHost.Seconds())
 	return nil
 }
 
-func totals(all []started) []time.Duration {
-	var out []time.Duration
-	for _, s := range all {
-		out = append(out, s.running.Sub(s.created))
+// printParts prints means: unlike medians they add up to a whole.
+func printParts(all []parts) {
+	var whole time.Duration
+	for _, p := range all {
+		whole += p.whole()
 	}
-	return out
+	n := time.Duration(len(all))
+	for _, row := range []struct {
+		name string
+		part func(parts) time.Duration
+	}{
+		{"host commands' own time", func(p parts) time.Duration { return p.commands }},
+		{"starting the simulated commands' processes", func(p parts) time.Duration { return p.programs }},
+		{"podinit, until it has started the container", func(p parts) time.Duration { return p.zone }},
+		{"answers of the API server", func(p parts) time.Duration { return p.requests }},
+		{"the agent itself", func(p parts) time.Duration { return p.agent }},
+	} {
+		var sum time.Duration
+		for _, p := range all {
+			sum += row.part(p)
+		}
+		fmt.Printf("  %6.1f ms  %3.0f %%  %s\n", (sum/n).Seconds()*1000, 100*sum.Seconds()/whole.Seconds(), row.name)
+	}
+	var placing time.Duration
+	for _, p := range all {
+		placing += p.placing
+	}
+	fmt.Printf("  %6.1f ms  from placed to Running (mean), after %.1f ms for the create request and the scheduler\n",
+		(whole/n).Seconds()*1000, (placing/n).Seconds()*1000)
+}
+
+func (b *bench) burst(ctx context.Context, round, n int) error {
+	before, err := b.cost()
+	if err != nil {
+		return err
+	}
+	conditions := observe()
+	busy := processors()
+	began := time.Now()
+	starts, err := b.start(ctx, fmt.Sprintf("burst%d", round), n)
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := b.cost()
+	if err != nil {
+		return err
+	}
+	used := processors().busy - busy.busy
+	var times []time.Duration
+	for _, s := range starts {
+		times = append(times, s.running.Sub(s.created))
+	}
+	fmt.Printf("%d pods at once: p50 %.2f s, p99 %.2f s, %.1f pods/s; %s\n",
+		n, quantile(times, 0.5).Seconds(), quantile(times, 0.99).Seconds(), float64(n)/took.Seconds(), conditions.end())
+	fmt.Printf("  CPU: %.2f s in all; agent %.2f s, processes of its host commands %.2f s, simulated host %.2f s, podinits %.2f s, cluster %.2f s\n",
+		used.Seconds(), (after.agentCPU - before.agentCPU).Seconds(), (after.commandCPU - before.commandCPU).Seconds(),
+		(after.hostCPU - before.hostCPU).Seconds(), after.podinitCPU.Seconds(), (after.clusterCPU - before.clusterCPU).Seconds())
+	// The end of a burst is not the rest that follows it.
+	if err := settle(ctx); err != nil {
+		return err
+	}
+	with, err := b.cost()
+	if err != nil {
+		return err
+	}
+	pods := float64(n)
+	fmt.Printf("  memory: agent %s with no pod, %s at the end of the burst, %s a while later; podinit %.2f MiB PSS each; %.2f MiB per pod in all\n",
+		before.agent, after.agent, with.agent, mib(with.podinitPSS)/float64(max(with.podinits, 1)),
+		mib(with.agent.pss-before.agent.pss+with.podinitPSS)/pods)
+	return b.remove(ctx)
+}
+
+// settleTime is for what follows a burst: events, the last statuses.
+const settleTime = 10 * time.Second
+
+func settle(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(settleTime):
+		return nil
+	}
 }
 
 // quantile returns the smallest value that the share q of all does not exceed.

@@ -1,28 +1,36 @@
 package main
 
 import (
-	"bufio"
-	"context"
 	"crypto/sha256"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// cost is what the agent and the podinits use, read from /proc: the lab sees
+// cost is what the parts of the installation use, read from /proc: the lab sees
 // the processes of its hosts.
 type cost struct {
-	agentPSS, podinitPSS int64 // bytes
-	podinits             int
-	agentCPU             time.Duration
+	agent                                                 memory
+	podinitPSS                                            int64 // bytes, of all
+	podinits                                              int
+	agentCPU, commandCPU, hostCPU, podinitCPU, clusterCPU time.Duration
 }
 
-func (b *bench) cost(context.Context) (cost, error) {
+// memory is one process's, in bytes. Of the proportional set size, shared pages
+// count once in all.
+type memory struct{ rss, pss, anon int64 }
+
+func (m memory) String() string {
+	return fmt.Sprintf("%.1f MiB RSS (%.1f PSS, %.1f of it not of files)", mib(m.rss), mib(m.pss), mib(m.anon))
+}
+
+func (b *bench) cost() (cost, error) {
 	var c cost
 	found := false
 	dirs, err := filepath.Glob("/proc/[0-9]*")
@@ -35,126 +43,151 @@ func (b *bench) cost(context.Context) (cost, error) {
 			continue // it has ended
 		}
 		argv := strings.Split(string(cmdline), "\x00")
+		own, children := cpuTime(dir)
 		switch {
 		case len(argv) > 1 && filepath.Base(argv[0]) == "reddwarf" && argv[1] == "node":
 			found = true
-			c.agentPSS = pss(dir)
-			c.agentCPU = cpuTime(dir)
+			c.agent = memoryOf(dir)
+			c.agentCPU, c.commandCPU = own, children
 		case argv[0] == "/sbin/init":
 			c.podinits++
-			c.podinitPSS += pss(dir)
+			c.podinitPSS += memoryOf(dir).pss
+			c.podinitCPU += own
+		case strings.HasPrefix(argv[0], "(host-supervisor"):
+			c.hostCPU += own + children
+		case filepath.Base(argv[0]) == "devcluster" && len(argv) > 1 && argv[1] == "up":
+			c.clusterCPU += own + children
 		}
 	}
 	if !found {
-		return c, fmt.Errorf("the agent is not among the processes of the lab")
+		return c, errors.New("the agent is not among the processes of the lab")
 	}
 	return c, nil
 }
 
-// pss is the proportional set size: shared pages count once in all.
-func pss(dir string) int64 {
+func memoryOf(dir string) memory {
+	var m memory
 	text, err := os.ReadFile(filepath.Join(dir, "smaps_rollup"))
 	if err != nil {
-		return 0
+		return m // it has ended
 	}
 	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "Pss:" {
-			kib, err := strconv.ParseInt(f[1], 10, 64)
-			if err == nil {
-				return kib << 10
-			}
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		kib, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		switch f[0] {
+		case "Rss:":
+			m.rss = kib << 10
+		case "Pss:":
+			m.pss = kib << 10
+		case "Pss_Anon:":
+			m.anon = kib << 10
 		}
 	}
-	return 0
+	return m
 }
 
-// cpuTime is user and system time; the kernel counts in hundredths of a second.
-func cpuTime(dir string) time.Duration {
+// tick is the unit of CPU times: the kernel counts in hundredths of a second.
+const tick = 10 * time.Millisecond
+
+// cpuTime is a process's user and system time, and that of the children that it
+// has waited for.
+func cpuTime(dir string) (own, children time.Duration) {
 	text, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	_, after, ok := strings.Cut(string(text), ") ")
 	f := strings.Fields(after)
-	if !ok || len(f) < 13 {
-		return 0
+	if !ok || len(f) < 15 {
+		return 0, 0
 	}
-	var ticks int64
-	for _, s := range f[11:13] {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil {
-			return 0
+	var ticks [4]int64
+	for i, s := range f[11:15] {
+		if ticks[i], err = strconv.ParseInt(s, 10, 64); err != nil {
+			return 0, 0
 		}
-		ticks += n
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	return time.Duration(ticks[0]+ticks[1]) * tick, time.Duration(ticks[2]+ticks[3]) * tick
 }
 
-// hostTime is how long at least one host command was running between from and
-// to, according to the host's trace.
-func (b *bench) hostTime(from, to time.Time) (time.Duration, error) {
-	file, err := os.Open(b.host.TraceFile())
+// machine names what the figures were measured on.
+func machine() string {
+	model := runtime.GOARCH
+	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+				model = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
-		return 0, err
+		kernel = []byte("unknown")
 	}
-	defer file.Close()
-	type span struct{ from, to time.Time }
-	var spans []span
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var c struct {
-			Time time.Time `json:"time"`
-			MS   float64   `json:"ms"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			return 0, fmt.Errorf("trace: %w", err)
-		}
-		s := span{c.Time, c.Time.Add(time.Duration(c.MS * float64(time.Millisecond)))}
-		if s.to.After(from) && s.from.Before(to) {
-			spans = append(spans, s)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return 0, err
-	}
-	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
-	var busy time.Duration
-	at := from
-	for _, s := range spans {
-		if s.from.After(at) {
-			at = s.from
-		}
-		if end := earlier(s.to, to); end.After(at) {
-			busy += end.Sub(at)
-			at = end
-		}
-	}
-	return busy, nil
+	return fmt.Sprintf("%d x %s, Linux %s, %s", runtime.NumCPU(), model, strings.TrimSpace(string(kernel)), time.Now().UTC().Format("2006-01-02 15:04 MST"))
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
+// conditions are those under which a figure was measured.
+type conditions struct {
+	calibration string
+	before      cpuCount
 }
 
-// calibrate measures the machine itself, so that figures of different runs can be compared.
+// observe calibrates and begins to count what the hypervisor steals.
+func observe() conditions { return conditions{calibrate(), processors()} }
+
+// end says how the machine was.
+func (c conditions) end() string {
+	return fmt.Sprintf("steal %.1f %%, before it %s", processors().stolenSince(c.before), c.calibration)
+}
+
+// calibrate measures the machine itself, so that figures of different runs can
+// be compared: its processor, and what a process and a durable write cost.
 func calibrate() string {
-	steal := stolen()
 	began := time.Now()
 	block := make([]byte, 1<<20)
 	for range 256 {
 		sha256.Sum256(block)
 	}
-	return fmt.Sprintf("calibration: 256 MiB of SHA-256 in %.2f s, steal %.1f %%", time.Since(began).Seconds(), stolen().since(steal))
+	hash := time.Since(began)
+	const times = 20
+	began = time.Now()
+	for range times {
+		if err := exec.Command("true").Run(); err != nil {
+			return fmt.Sprintf("no calibration: %v", err)
+		}
+	}
+	process := time.Since(began) / times
+	began = time.Now()
+	for range times {
+		if err := syncedWrite(); err != nil {
+			return fmt.Sprintf("no calibration: %v", err)
+		}
+	}
+	return fmt.Sprintf("SHA-256 %.0f MiB/s, process %.1f ms, fsync %.1f ms",
+		256/hash.Seconds(), process.Seconds()*1000, (time.Since(began)/times).Seconds()*1000)
 }
 
-// cpuCount is the machine's CPU time in ticks.
-type cpuCount struct{ steal, all float64 }
+func syncedWrite() error {
+	f, err := os.CreateTemp(os.Getenv("REDDWARF_BED"), "calibration-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 4096))
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
 
-func stolen() cpuCount {
+// cpuCount is the machine's CPU time.
+type cpuCount struct{ steal, busy, all time.Duration }
+
+func processors() cpuCount {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return cpuCount{}
@@ -162,24 +195,28 @@ func stolen() cpuCount {
 	line, _, _ := strings.Cut(string(text), "\n")
 	var c cpuCount
 	for i, f := range strings.Fields(line)[1:] {
-		n, err := strconv.ParseFloat(f, 64)
+		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
 			return cpuCount{}
 		}
-		if i == 7 {
-			c.steal = n
+		t := time.Duration(n) * tick
+		switch {
+		case i >= 8: // guests are in user time already
+			continue
+		case i == 7:
+			c.steal = t
+		case i != 3 && i != 4: // idle, and idle with a disk at work
+			c.busy += t
 		}
-		if i < 8 {
-			c.all += n
-		}
+		c.all += t
 	}
 	return c
 }
 
-// since is the share of time that the hypervisor gave to others, in percent.
-func (c cpuCount) since(before cpuCount) float64 {
+// stolenSince is the share of time that the hypervisor gave to others, in percent.
+func (c cpuCount) stolenSince(before cpuCount) float64 {
 	if c.all <= before.all {
 		return 0
 	}
-	return 100 * (c.steal - before.steal) / (c.all - before.all)
+	return 100 * float64(c.steal-before.steal) / float64(c.all-before.all)
 }
