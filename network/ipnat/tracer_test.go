@@ -67,7 +67,9 @@ func (p packet) proto(r ipf.Rule) bool {
 	return r.Proto == 0
 }
 
-func (p packet) portIs(m ipf.PortMatch) bool { return m.Op == "" || m.Op == "=" && m.Low == p.dst.Port() }
+func (p packet) portIs(m ipf.PortMatch) bool {
+	return m.Op == "" || m.Op == "=" && m.Low == p.dst.Port()
+}
 
 // matches is all criteria but the interface.
 func (p packet) matches(r ipf.Rule) bool {
