@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"reddwarf.io/reddwarf/zones/command"
@@ -64,8 +65,18 @@ func (c *programConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn.
-func (c *programConn) Write(p []byte) (int, error) { return c.out.Write(p) }
+// Write implements net.Conn. Where the program has ended already, the error
+// says why.
+func (c *programConn) Write(p []byte) (int, error) {
+	n, err := c.out.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		<-c.done // the far end is closed only after the program's end
+		if c.err != nil {
+			return n, c.err
+		}
+	}
+	return n, err
+}
 
 // Close implements net.Conn. The program sees the end of its input; if that
 // does not end it, it is killed.
