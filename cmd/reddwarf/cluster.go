@@ -68,10 +68,10 @@ type watches struct {
 // newWatches starts nothing. changed is told of every object that changes.
 func newWatches(api kubernetes.Interface, node string, changed func(objects.Key)) *watches {
 	w := &watches{
-		factory: informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+		factory: informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithTransform(lean), informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", node).String()
 		})),
-		services: informers.NewSharedInformerFactory(api, 0),
+		services: informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithTransform(lean)),
 		none:     informers.NewSharedInformerFactory(api, 0),
 		objects:  objects.New(api, changed),
 		tokens:   objects.NewTokens(api),

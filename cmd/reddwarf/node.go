@@ -33,6 +33,7 @@ Stopping the agent stops no zone: the next one takes them over.`,
 			vklog.L = vklogrus.FromLogrus(logrus.NewEntry(log))
 			klog.SetOutput(log.WriterLevel(logrus.WarnLevel))
 			klog.LogToStderr(false)
+			saveMemory()
 			a := &agent{config: c, log: logrus.NewEntry(log)}
 			return a.run(cmd.Context())
 		},
