@@ -12,12 +12,12 @@ cross() {
 }
 unit() {
   say "unit tests and the simulated host"
-  go test ./...
-  (cd hack/cluster && go test ./...)
+  go test -timeout 10m ./...
+  (cd hack/cluster && go test -timeout 10m ./...)
 }
 race() {
   say "unit tests with the race detector"
-  CGO_ENABLED=1 go test -race ./provider/... ./zones/... ./network/... ./storage/... ./probes/... ./hack/host/...
+  CGO_ENABLED=1 go test -race -timeout 15m ./provider/... ./zones/... ./network/... ./storage/... ./probes/... ./hack/host/...
 }
 e2e() { hack/e2e.sh; }
 
