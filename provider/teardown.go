@@ -76,15 +76,10 @@ func (w *worker) announceStop(pod *corev1.Pod, a attempt) {
 	w.event(container(pod, a.container), corev1.EventTypeNormal, "Killing", "%s", message)
 }
 
-// endAttempt makes an attempt of a container end while its pod goes on: with
-// its preStop hook, its stop signal and the grace period. What follows is up
-// to the restart policy. An attempt that is over, or ending already, is left
+// stopIn makes an attempt of a container end while its pod goes on: with its
+// preStop hook, its stop signal and the grace period. What follows is up to
+// the restart policy. An attempt that is over, or ending already, is left
 // alone.
-func (w *worker) endAttempt(a attempt, grace time.Duration, message string) error {
-	defer w.poke()
-	return w.change(func(st *ledger.State) { stopIn(st, a, ledger.Stop{At: time.Now(), Grace: grace, Message: message}) })
-}
-
 func stopIn(st *ledger.State, a attempt, s ledger.Stop) {
 	if r := st.Container(a.container); r != nil && r.Attempt == a.number && r.Phase == podinit.Running && r.Stop == nil {
 		r.Stop, r.Ready = &s, false
