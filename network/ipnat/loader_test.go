@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -257,6 +258,37 @@ func TestApply(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.equals(t, "repaired", table.Rules(), nil)
+
+	m.must("", "ipnat", "-C") // nothing to remove, so ipnat has nothing to complain of
+	d = table.Set(other())
+	if len(d.Remove) > 0 || len(d.Add) == 0 {
+		t.Fatalf("not only added: %+v", d)
+	}
+	for range 2 { // and a second try does not take what it finds for right
+		if _, err := l.Apply(t.Context(), d); !errors.Is(err, ipnat.ErrDrift) {
+			t.Errorf("Apply after a flush = %v", err)
+		}
+	}
+}
+
+// other is a Service beside web.
+func other() ipnat.Service {
+	s := web()
+	s.Name, s.ClusterIPs = "default/other", []netip.Addr{addr("10.96.0.9")}
+	return s
+}
+
+// TestRulesOfAnotherVersionGo takes a redirect with our tag of a form that this
+// version does not write.
+func TestRulesOfAnotherVersionGo(t *testing.T) {
+	m := newMachine(t)
+	stale := "rdr rdwgw0 10.96.0.1/32 port 80-81 -> 10.244.1.5 port 8080 tcp tag " + ipnat.Tag("default/web")
+	m.must(stale+"\n", "ipnat", "-f", "-")
+	rules, _ := compile(t, v4Node(), web())
+	if rep, err := ipnat.NewLoader(m).Sync(t.Context(), rules); err != nil || rep.Removed != 1 {
+		t.Errorf("Sync = %+v, %v", rep, err)
+	}
+	m.equals(t, "synced", rules, nil)
 }
 
 func TestEnable(t *testing.T) {

@@ -118,14 +118,20 @@ func (tr *tracer) leaves(a netip.Addr) string {
 	return tr.node.Uplink
 }
 
-// source returns who the receiver of a packet that leaves by iface sees.
-func (tr *tracer) source(p packet, iface string) netip.Addr {
+// mapped returns the map rule for a packet that leaves by iface, or nil.
+func (tr *tracer) mapped(p packet, iface string) *ipf.Rule {
 	var found *ipf.Rule
 	for i, r := range tr.rules {
 		if r.Kind == ipf.Map && r.Interface == iface && p.matches(r) && (found == nil || r.Src.Bits() > found.Src.Bits()) {
 			found = &tr.rules[i]
 		}
 	}
+	return found
+}
+
+// source returns who the receiver of a packet that leaves by iface sees.
+func (tr *tracer) source(p packet, iface string) netip.Addr {
+	found := tr.mapped(p, iface)
 	if found == nil || found.To.Addr.IsUnspecified() && found.To.Bits() == 0 {
 		return p.src.Addr()
 	}
