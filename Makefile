@@ -1,6 +1,6 @@
 # Everything here is done by a script in hack/, which can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test lint bench clean
+.PHONY: help build demo test e2e-vk lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -13,6 +13,9 @@ demo: ## a cluster, a simulated illumos host and pods in zones; ONCE=1 ends by i
 
 test: ## lint, unit, race, cross-build, simulated-host and end-to-end tests
 	@hack/test.sh
+
+e2e-vk: ## the virtual-kubelet project's own end-to-end tests, against the simulated host
+	@hack/e2e-vk.sh
 
 lint: ## the linters alone
 	@hack/lint.sh

@@ -67,6 +67,7 @@ func TestImagesAreValidAndReproducible(t *testing.T) {
 	for name, build := range map[string]func() (v1.Image, error){
 		"odd":     Odd,
 		"busybox": Busybox,
+		"idle":    Idle,
 		"web":     func() (v1.Image, error) { return WebFrom("/bin/busybox", linux) },
 	} {
 		t.Run(name, func(t *testing.T) {

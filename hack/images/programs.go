@@ -98,3 +98,19 @@ func BusyboxFrom(path string) (v1.Image, error) {
 		Cmd: []string{"sh"}, Env: []string{searchPath}, WorkingDir: "/",
 	}, layer)
 }
+
+// Idle returns an image whose program does nothing until it is told to end, as
+// Kubernetes' pause image does.
+func Idle() (v1.Image, error) {
+	data, err := os.ReadFile(BusyboxPath)
+	if err != nil {
+		return nil, fmt.Errorf("idle image: %w (Debian: apt-get install busybox-static)", err)
+	}
+	layer, err := Layer(append(accounts(), Entry{Path: "sleep", Mode: 0o755, Data: data})...)
+	if err != nil {
+		return nil, fmt.Errorf("idle image: %w", err)
+	}
+	return Image(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, v1.Config{
+		Entrypoint: []string{"/sleep", "2147483647"}, Env: []string{searchPath}, WorkingDir: "/",
+	}, layer)
+}

@@ -39,6 +39,9 @@ const (
 type Options struct {
 	// Progress gets a line for each step, for people.
 	Progress io.Writer
+
+	// RegistryFlags are added to the command line of `images serve`.
+	RegistryFlags []string
 }
 
 // Bed is a running installation. Close ends all that it started.
@@ -66,20 +69,21 @@ func Start(ctx context.Context, o Options) (*Bed, error) {
 	if b.Dir == "" || b.bin == "" || b.devcluster == "" {
 		return nil, errors.New("testbed: REDDWARF_BED, REDDWARF_BIN and REDDWARF_DEVCLUSTER must be set: run this through hack/demo.sh, hack/e2e.sh or hack/bench.sh")
 	}
-	if err := b.start(ctx); err != nil {
+	if err := b.start(ctx, o); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
 	return b, nil
 }
 
-func (b *Bed) start(ctx context.Context) error {
+func (b *Bed) start(ctx context.Context, o Options) error {
 	b.say("starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler (log: %s)", b.path("cluster.log"))
 	err := b.spawn("cluster", b.devcluster, "up", "--dir", b.path("cluster"), "--bind", APIServer, "--advertise", APIServer)
 	if err != nil {
 		return err
 	}
 	images := filepath.Join(b.bin, "images")
-	if err := b.spawn("registry", images, "serve", "--web", filepath.Join(b.bin, "web"), "--listen", Registry); err != nil {
+	serve := []string{"serve", "--web", filepath.Join(b.bin, "web"), "--listen", Registry}
+	if err := b.spawn("registry", images, append(serve, o.RegistryFlags...)...); err != nil {
 		return err
 	}
 	err = b.spawn("private-registry", images, "serve", "--web", filepath.Join(b.bin, "web"), "--listen", PrivateRegistry, "--user", RegistryUser, "--password", RegistryPassword)

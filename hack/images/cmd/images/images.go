@@ -63,7 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.web, "web", "", "the compiled web server; without it the go command compiles it")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
-	fs.Func("tag", "another `NAME=KIND`, where KIND is web or busybox; may be repeated", func(s string) error {
+	fs.Func("tag", "another `NAME=KIND`, where KIND is web, busybox or idle; may be repeated", func(s string) error {
 		o.tags = append(o.tags, s)
 		return nil
 	})
@@ -95,7 +95,11 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds := map[string]v1.Image{"web": web, "busybox": busybox}
+	idle, err := images.Idle()
+	if err != nil {
+		return nil, err
+	}
+	kinds := map[string]v1.Image{"web": web, "busybox": busybox, "idle": idle}
 	named := []images.Named{
 		{Name: "reddwarf/web:1", Image: web},
 		{Name: "reddwarf/web:latest", Image: web},
@@ -106,7 +110,7 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 		name, kind, _ := strings.Cut(tag, "=")
 		img, ok := kinds[kind]
 		if !ok {
-			return nil, fmt.Errorf("--tag %s: KIND must be web or busybox", tag)
+			return nil, fmt.Errorf("--tag %s: KIND must be web, busybox or idle", tag)
 		}
 		named = append(named, images.Named{Name: name, Image: img})
 	}
