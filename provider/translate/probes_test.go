@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"testing"
 	"time"
 
@@ -117,4 +118,23 @@ func TestProbe(t *testing.T) {
 	if Probe(c, Startup) != c.StartupProbe || Probe(c, Liveness) != c.LivenessProbe || Probe(c, Readiness) != c.ReadinessProbe {
 		t.Error("the kinds are mixed up")
 	}
+}
+
+// FuzzHTTPProbeStaysAtItsHost: whatever a pod's author writes as a path, the
+// check goes to the host and port that the probe names.
+func FuzzHTTPProbeStaysAtItsHost(f *testing.F) {
+	for _, path := range []string{"/healthz", "//evil.example/x", "http://u:p@evil.example:1/", "mailto:x", "x:y//z", "@evil:80/", "/%zz", "?a", "#b", "\n"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		get := &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(80)}
+		h := Checker(&corev1.Probe{ProbeHandler: corev1.ProbeHandler{HTTPGet: get}}, &corev1.Container{}, "10.0.0.9", nil).(probes.HTTP)
+		asked, err := url.Parse(h.URL.String())
+		if err != nil || asked.Host == "" {
+			return // nobody is asked
+		}
+		if asked.Host != "10.0.0.9:80" || asked.Scheme != "http" {
+			t.Errorf("path %q asks %s", path, asked)
+		}
+	})
 }
