@@ -57,7 +57,11 @@ func (p *Provider) accept(pod *corev1.Pod) ledger.State {
 	for _, c := range translate.AllContainers(pod) {
 		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
 	}
-	if r := translate.Admit(pod, p.c.Node); r != nil {
+	node := p.c.Node
+	if p.c.NodeLabels != nil {
+		node.Labels = p.c.NodeLabels()
+	}
+	if r := translate.Admit(pod, node); r != nil {
 		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now}
 	}
 	return st

@@ -11,7 +11,6 @@ import (
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
-	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -58,12 +57,12 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 	w.mu.Lock()
 	pod, st := w.pod, w.st.Clone()
 	w.mu.Unlock()
-	brand, err := translate.Brand(pod, w.p.c.Node)
+	brands, err := brands(pod, st, w.p.c.Node)
 	if err != nil {
 		return translate.Input{}, err
 	}
 	in := translate.Input{
-		Pod: pod, Node: w.p.c.Node, Brand: brand, Slot: st.Slot,
+		Pod: pod, Node: w.p.c.Node, Brand: brands[0], Slot: st.Slot,
 		Images:  map[string]*ledger.Image{},
 		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster,
 	}
@@ -77,6 +76,15 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 		}
 	}
 	return in, nil
+}
+
+// brands are the brands that the pod may have: the one that was decided on, or
+// those between which its images decide.
+func brands(pod *corev1.Pod, st ledger.State, node translate.Node) ([]string, error) {
+	if st.Brand != "" {
+		return []string{st.Brand}, nil
+	}
+	return translate.Brands(pod, node)
 }
 
 // reader is the cluster's for the length of one step.
@@ -294,70 +302,4 @@ func outcome(st *ledger.State, pod *corev1.Pod, now time.Time) ledger.End {
 		}
 	}
 	return end
-}
-
-// pull brings one container's image here. What it resolves to is the pod's
-// for its whole life.
-func (w *worker) pull(ctx context.Context, name string) error {
-	in, err := w.input(ctx)
-	if err != nil {
-		return err
-	}
-	var c *corev1.Container
-	for _, have := range translate.AllContainers(in.Pod) {
-		if have.Name == name {
-			c = have
-		}
-	}
-	keys, err := w.p.keychain(ctx, in.Pod)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	pulling := false
-	image, err := w.p.c.Images.Ensure(ctx, oci.Request{
-		Ref: c.Image, OS: translate.ImageOS(in.Brand), Policy: pullPolicy(c.ImagePullPolicy), Keychain: keys,
-		Progress: func(int64, int64) {
-			if !pulling {
-				pulling = true
-				w.event(c, corev1.EventTypeNormal, "Pulling", "Pulling image %q", c.Image)
-			}
-		},
-	})
-	if err != nil {
-		return &fault{name, pullReason(err), err}
-	}
-	if pulling {
-		w.event(c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.",
-			c.Image, time.Since(began).Round(time.Millisecond), image.Size)
-	} else {
-		w.event(c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
-	}
-	return w.change(func(st *ledger.State) {
-		st.Container(name).Image = &ledger.Image{
-			Ref: image.Ref, ID: image.ID, Digest: image.Digest, Dataset: image.Dataset, OS: image.OS,
-			Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env,
-			User: image.Config.User, WorkingDir: image.Config.WorkingDir, StopSignal: image.Config.StopSignal,
-		}
-	})
-}
-
-func pullPolicy(p corev1.PullPolicy) oci.Policy {
-	switch p {
-	case corev1.PullAlways:
-		return oci.Always
-	case corev1.PullNever:
-		return oci.Never
-	}
-	return oci.IfNotPresent
-}
-
-func pullReason(err error) string {
-	switch {
-	case errors.Is(err, oci.ErrInvalidName):
-		return translate.ReasonInvalidImageName
-	case errors.Is(err, oci.ErrNeverPull):
-		return translate.ReasonErrImageNeverPull
-	}
-	return translate.ReasonErrImagePull
 }

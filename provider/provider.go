@@ -135,7 +135,12 @@ type Config struct {
 	Pods      corev1client.PodsGetter
 	Lister    PodLister
 	Events    record.EventRecorder
-	Log       Logger
+
+	// NodeLabels returns the node's labels in the API server, nil while they
+	// are not known. Pods are admitted by them. It may be nil.
+	NodeLabels func() map[string]string
+
+	Log Logger
 
 	// LogLinks is where each pod gets a link to its logs; empty for none.
 	// Log shippers look into /var/log/pods.

@@ -302,17 +302,18 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 			}
 			return client
 		},
-		Storage:   a.store,
-		Images:    images,
-		Links:     network.New(a.host, network.Config{Etherstub: a.Etherstub}),
-		Addresses: pools,
-		Slots:     ipam.NewSlots(1 << 16),
-		Cluster:   provider.NewCluster(w.objects, w.tokens, w.services.Core().V1().Services().Lister()),
-		Pods:      a.api.api.CoreV1(),
-		Lister:    provider.NewPodLister(w.pods.Lister(), w.pods.Informer().HasSynced),
-		Events:    a.events,
-		Log:       a.log,
-		LogLinks:  a.LogDir,
+		Storage:    a.store,
+		Images:     images,
+		Links:      network.New(a.host, network.Config{Etherstub: a.Etherstub}),
+		Addresses:  pools,
+		Slots:      ipam.NewSlots(1 << 16),
+		Cluster:    provider.NewCluster(w.objects, w.tokens, w.services.Core().V1().Services().Lister()),
+		Pods:       a.api.api.CoreV1(),
+		Lister:     provider.NewPodLister(w.pods.Lister(), w.pods.Informer().HasSynced),
+		NodeLabels: func() map[string]string { return w.labels(a.NodeName) },
+		Events:     a.events,
+		Log:        a.log,
+		LogLinks:   a.LogDir,
 	})
 }
 

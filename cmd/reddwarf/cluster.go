@@ -49,12 +49,13 @@ func newClients(kubeconfig string, wrap transport.WrapperFunc) (*rest.Config, cl
 	return base, c, nil
 }
 
-// watches are what the agent follows: the pods of this node, all Services
+// watches are what the agent follows: this node and its pods, all Services
 // (their addresses are in containers' environment), and the objects that pods
 // refer to.
 type watches struct {
 	factory  informers.SharedInformerFactory // pods of this node
 	services informers.SharedInformerFactory
+	self     informers.SharedInformerFactory // this node
 	// none is never started: virtual-kubelet wants informers of ConfigMaps and
 	// Secrets, which a node may not list; with its own resolution off it never
 	// reads them.
@@ -72,22 +73,38 @@ func newWatches(api kubernetes.Interface, node string, changed func(objects.Key)
 			o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", node).String()
 		})),
 		services: informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithTransform(lean)),
-		none:     informers.NewSharedInformerFactory(api, 0),
-		objects:  objects.New(api, changed),
-		tokens:   objects.NewTokens(api),
+		self: informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithTransform(lean), informers.WithTweakListOptions(func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", node).String()
+		})),
+		none:    informers.NewSharedInformerFactory(api, 0),
+		objects: objects.New(api, changed),
+		tokens:  objects.NewTokens(api),
 	}
 	w.pods = w.factory.Core().V1().Pods()
 	w.pods.Informer()
 	w.services.Core().V1().Services().Informer()
+	w.self.Core().V1().Nodes().Informer()
 	return w
+}
+
+// labels returns the labels of the node of that name, nil while they are not
+// known.
+func (w *watches) labels(node string) map[string]string {
+	n, err := w.self.Core().V1().Nodes().Lister().Get(node)
+	if err != nil {
+		return nil
+	}
+	return n.Labels
 }
 
 // run follows until ctx ends, and returns when every watch has ended.
 func (w *watches) run(ctx context.Context) error {
 	w.factory.StartWithContext(ctx)
 	w.services.StartWithContext(ctx)
+	w.self.StartWithContext(ctx)
 	w.objects.Run(ctx)
 	w.factory.Shutdown()
 	w.services.Shutdown()
+	w.self.Shutdown()
 	return nil
 }

@@ -18,6 +18,9 @@ type State struct {
 	// Accepted is when the pod was first seen: its status.startTime.
 	Accepted time.Time `json:"accepted,omitzero"`
 
+	// Brand is the brand of the pod's zone, "" until an image has decided.
+	Brand string `json:"brand,omitempty"`
+
 	// Slot is the number of the pod's VNIC, 0 while it has none, and
 	// Addresses are its addresses. Both stay the pod's until its zone's
 	// configuration is gone.

@@ -19,6 +19,8 @@ const (
 	ReasonUnsupported = "UnsupportedByNode"
 	ReasonPodOS       = "PodOSNotSupported" // the kubelet's word
 	ReasonBrand       = "ZoneBrandNotAvailable"
+
+	ReasonNodeAffinity = "NodeAffinity" // the kubelet's word
 )
 
 // maxMessage keeps a refusal's message readable.
@@ -31,8 +33,11 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 	if os := pod.Spec.OS; os != nil && os.Name != corev1.Linux {
 		return &Refusal{ReasonPodOS, fmt.Sprintf("Failed to admit pod: its OS is %q", os.Name)}
 	}
-	if _, err := Brand(pod, node); err != nil {
+	if _, err := Brands(pod, node); err != nil {
 		return &Refusal{ReasonBrand, "Failed to admit pod: " + err.Error()}
+	}
+	if node.Labels != nil && !placed(pod, node) {
+		return &Refusal{ReasonNodeAffinity, "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
 	}
 	var a admission
 	a.pod(pod, node)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -23,6 +24,10 @@ type Node struct {
 	ClusterDNS    []netip.Addr // name servers for dnsPolicy ClusterFirst
 	ClusterDomain string       // such as cluster.local
 	Resolver      Resolver     // the host's own, for dnsPolicy Default
+
+	// Labels are the node's in the API server; nil if they are not known, and
+	// then pods are not checked against them.
+	Labels map[string]string
 
 	// Brands are the zone brands this node can run, its default first.
 	Brands []string
@@ -63,28 +68,37 @@ var runtimeClasses = map[string]string{
 // ErrBrand means that the pod asks for a brand that this node cannot run.
 var ErrBrand = errors.New("brand not available on this node")
 
-// Brand returns the brand that pod shall have on node.
-func Brand(pod *corev1.Pod, node Node) (string, error) {
+// Brands returns the brands that pod may have on node, the preferred one
+// first. There are several only where neither the pod's runtime class nor its
+// annotation nor its OS says which: then its images decide.
+func Brands(pod *corev1.Pod, node Node) ([]string, error) {
 	want := pod.Annotations[BrandAnnotation]
 	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" {
 		b, ok := runtimeClasses[*class]
 		if !ok {
-			return "", fmt.Errorf("runtimeClassName %q: %w", *class, ErrBrand)
+			return nil, fmt.Errorf("runtimeClassName %q: %w", *class, ErrBrand)
 		}
 		if want != "" && want != b {
-			return "", fmt.Errorf("runtimeClassName %q and annotation %s=%q contradict each other: %w", *class, BrandAnnotation, want, ErrBrand)
+			return nil, fmt.Errorf("runtimeClassName %q and annotation %s=%q contradict each other: %w", *class, BrandAnnotation, want, ErrBrand)
 		}
 		want = b
 	}
-	if want == "" && len(node.Brands) > 0 {
-		return node.Brands[0], nil
-	}
+	var out []string
 	for _, b := range node.Brands {
-		if b == want {
-			return b, nil
+		if want == "" || b == want {
+			out = append(out, b)
 		}
 	}
-	return "", fmt.Errorf("brand %q: %w", want, ErrBrand)
+	if os := pod.Spec.OS; os != nil {
+		out = slices.DeleteFunc(out, func(b string) bool { return ImageOS(b) != string(os.Name) })
+		if want == "" && len(out) == 0 {
+			return nil, fmt.Errorf("for OS %q: %w", os.Name, ErrBrand)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("brand %q: %w", want, ErrBrand)
+	}
+	return out, nil
 }
 
 // ImageOS returns the operating system whose images a brand runs, as image

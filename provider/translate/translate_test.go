@@ -500,13 +500,18 @@ func TestVolumeFiles(t *testing.T) {
 
 func TestBrand(t *testing.T) {
 	class := func(s string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Spec.RuntimeClassName = &s } }
+	os := func(n corev1.OSName) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Spec.OS = &corev1.PodOS{Name: n} }
+	}
 	note := func(s string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Annotations[BrandAnnotation] = s } }
 	for _, tt := range []struct {
 		name  string
 		edits []func(*corev1.Pod)
 		want  string
 	}{
-		{"default", nil, BrandLX},
+		{"images decide", nil, BrandLX + " " + BrandNative},
+		{"OS", []func(*corev1.Pod){os(corev1.Linux)}, BrandLX},
+		{"class against OS", []func(*corev1.Pod){class("reddwarf-native"), os(corev1.Linux)}, ""},
 		{"class", []func(*corev1.Pod){class("reddwarf-native")}, BrandNative},
 		{"annotation", []func(*corev1.Pod){note("reddwarf")}, BrandNative},
 		{"contradiction", []func(*corev1.Pod){note("reddwarf"), class("reddwarf-lx")}, ""},
@@ -518,7 +523,8 @@ func TestBrand(t *testing.T) {
 			for _, e := range tt.edits {
 				e(p)
 			}
-			got, err := Brand(p, node())
+			all, err := Brands(p, node())
+			got := strings.Join(all, " ")
 			if got != tt.want || (err != nil) != (tt.want == "") || (err != nil && !errors.Is(err, ErrBrand)) {
 				t.Errorf("Brand = %q, %v", got, err)
 			}
