@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -50,6 +52,9 @@ func (w *worker) writeFiles(ctx context.Context) error {
 	in, err := w.input(ctx)
 	if err != nil {
 		return err
+	}
+	for _, m := range translate.MissingReferences(in.Pod, in.Objects) {
+		w.event(m.Container, corev1.EventTypeWarning, m.Reason(), "%s", m.Message())
 	}
 	spec, err := translate.Spec(in, w.attempts(), w.dueAtBoot())
 	if err != nil {
