@@ -134,9 +134,14 @@ func (w *worker) update(pod *corev1.Pod) error {
 	if w.erased {
 		return nil
 	}
+	before := w.pod
 	w.pod = pod.DeepCopy()
 	if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
 		return err
+	}
+	for i := len(before.Spec.EphemeralContainers); i < len(pod.Spec.EphemeralContainers); i++ { // only ever appended to
+		w.eventOn(pod, nil, corev1.EventTypeWarning, "Failed", "Error: ephemeral container %s: %s",
+			pod.Spec.EphemeralContainers[i].Name, translate.NoEphemeral)
 	}
 	w.poke()
 	w.p.c.Cluster.Register(w.pod)

@@ -65,12 +65,30 @@ func Status(o Observed) corev1.PodStatus {
 	s.PodIP, s.PodIPs = podIPs(o.State.Addresses)
 	s.InitContainerStatuses = o.containers(o.Pod.Spec.InitContainers)
 	s.ContainerStatuses = o.containers(o.Pod.Spec.Containers)
+	s.EphemeralContainerStatuses = refused(o.Pod.Spec.EphemeralContainers)
 	s.Phase, s.Reason, s.Message = o.phase(), "", ""
 	if o.over() {
 		s.Reason, s.Message = o.State.End.Reason, o.State.End.Message
 	}
 	s.Conditions = o.conditions(s)
 	return s
+}
+
+// NoEphemeral is why an ephemeral container does not run here: its root would
+// have to come into a zone that runs, and the host mounts nothing below the
+// root of such a zone.
+const NoEphemeral = "this node cannot add a container to a zone that runs; use kubectl exec, or kubectl debug --copy-to"
+
+// refused are the statuses of ephemeral containers.
+func refused(list []corev1.EphemeralContainer) []corev1.ContainerStatus {
+	var out []corev1.ContainerStatus
+	for _, c := range list {
+		out = append(out, corev1.ContainerStatus{
+			Name: c.Name, Image: c.Image,
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: ReasonUnsupported, Message: NoEphemeral}},
+		})
+	}
+	return out
 }
 
 func podIPs(addrs []netip.Addr) (string, []corev1.PodIP) {

@@ -59,6 +59,10 @@ func TestStatus(t *testing.T) {
 			c.Exit.Message = `exec: "/web": no such file or directory`
 			o.State.End = &ledger.End{Phase: corev1.PodFailed, At: now}
 		}},
+		{"ephemeral", func(o *Observed) {
+			running(&o.State.Containers[0])
+			o.Pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debugger", Image: "tools:1"}}}
+		}},
 		{"hook", func(o *Observed) {
 			running(&o.State.Containers[0]) // which is not shown yet
 			o.Pod.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{}}
