@@ -68,6 +68,9 @@ func TestImagesAreValidAndReproducible(t *testing.T) {
 		"odd":     Odd,
 		"busybox": Busybox,
 		"idle":    Idle,
+		"nonroot": NonRoot,
+		"agnhost": func() (v1.Image, error) { return Agnhost("/bin/busybox") },
+		"nnp":     func() (v1.Image, error) { return NoNewPrivs("/bin/busybox") },
 		"web":     func() (v1.Image, error) { return WebFrom("/bin/busybox", linux) },
 	} {
 		t.Run(name, func(t *testing.T) {

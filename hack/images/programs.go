@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -73,22 +72,9 @@ func Busybox() (v1.Image, error) { return BusyboxFrom(BusyboxPath) }
 
 // BusyboxFrom is Busybox with the program at path.
 func BusyboxFrom(path string) (v1.Image, error) {
-	data, err := os.ReadFile(path)
+	entries, err := busyboxEntries(path)
 	if err != nil {
-		return nil, fmt.Errorf("busybox image: %w (Debian: apt-get install busybox-static)", err)
-	}
-	out, err := exec.Command(path, "--list").Output()
-	if err != nil {
-		return nil, fmt.Errorf("busybox image: %s --list: %w", path, err)
-	}
-	applets := strings.Fields(string(out))
-	slices.Sort(applets)
-	entries := append(accounts(), Dir("bin"), Entry{Path: "bin/busybox", Mode: 0o755, Data: data})
-	for _, applet := range slices.Compact(applets) {
-		if applet == "busybox" || strings.ContainsRune(applet, '/') {
-			continue
-		}
-		entries = append(entries, Symlink("bin/"+applet, "busybox"))
+		return nil, fmt.Errorf("busybox image: %w", err)
 	}
 	layer, err := Layer(entries...)
 	if err != nil {

@@ -43,7 +43,7 @@ func main() {
 type options struct {
 	listen, user, password string
 	cert, key              string
-	web                    string
+	web, agnhost, nnp      string
 	tags                   []string // NAME=KIND
 	test, verbose          bool
 }
@@ -61,9 +61,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.cert, "tls-cert", "", "serve HTTPS with this certificate `file`")
 	fs.StringVar(&o.key, "tls-key", "", "and this key `file`")
 	fs.StringVar(&o.web, "web", "", "the compiled web server; without it the go command compiles it")
+	fs.StringVar(&o.agnhost, "agnhost", "", "Kubernetes' compiled agnhost; gives the kind agnhost")
+	fs.StringVar(&o.nnp, "nnp", "", "Kubernetes' compiled nnp; gives the kind nonewprivs")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
-	fs.Func("tag", "another `NAME=KIND`, where KIND is web, busybox or idle; may be repeated", func(s string) error {
+	fs.Func("tag", "another `NAME=KIND`, where KIND is web, busybox, nonroot, idle, agnhost or nonewprivs; may be repeated", func(s string) error {
 		o.tags = append(o.tags, s)
 		return nil
 	})
@@ -91,15 +93,12 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 	if err != nil {
 		return nil, err
 	}
-	busybox, err := images.Busybox()
+	kinds, err := kindsOf(o)
 	if err != nil {
 		return nil, err
 	}
-	idle, err := images.Idle()
-	if err != nil {
-		return nil, err
-	}
-	kinds := map[string]v1.Image{"web": web, "busybox": busybox, "idle": idle}
+	kinds["web"] = web
+	busybox := kinds["busybox"]
 	named := []images.Named{
 		{Name: "reddwarf/web:1", Image: web},
 		{Name: "reddwarf/web:latest", Image: web},
@@ -110,7 +109,7 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 		name, kind, _ := strings.Cut(tag, "=")
 		img, ok := kinds[kind]
 		if !ok {
-			return nil, fmt.Errorf("--tag %s: KIND must be web, busybox or idle", tag)
+			return nil, fmt.Errorf("--tag %s: no such KIND, or the flag with its program is missing", tag)
 		}
 		named = append(named, images.Named{Name: name, Image: img})
 	}
@@ -119,6 +118,28 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 	}
 	test, err := images.Test()
 	return append(named, test...), err
+}
+
+// kindsOf builds the images that --tag may name, but for web.
+func kindsOf(o options) (map[string]v1.Image, error) {
+	build := map[string]func() (v1.Image, error){
+		"busybox": images.Busybox, "idle": images.Idle, "nonroot": images.NonRoot,
+	}
+	if o.agnhost != "" {
+		build["agnhost"] = func() (v1.Image, error) { return images.Agnhost(o.agnhost) }
+	}
+	if o.nnp != "" {
+		build["nonewprivs"] = func() (v1.Image, error) { return images.NoNewPrivs(o.nnp) }
+	}
+	kinds := map[string]v1.Image{}
+	for kind, make := range build {
+		img, err := make()
+		if err != nil {
+			return nil, err
+		}
+		kinds[kind] = img
+	}
+	return kinds, nil
 }
 
 func serve(ctx context.Context, o options, all []images.Named, stdout, stderr io.Writer) error {
