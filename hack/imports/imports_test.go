@@ -40,6 +40,7 @@ var rules = []rule{
 	{pkg: "zones/...", own: []string{"zones/..."}, foreign: []string{"golang.org/x/sys/unix"}},
 	{pkg: "network/ipam", own: []string{}},
 	{pkg: "network/ipnat", own: []string{"zones/command"}},
+	{pkg: "network/services", own: []string{"network/ipnat"}, foreign: kubernetes},
 	{pkg: "network/...", own: []string{"network/...", "zones/command"}},
 	{pkg: "storage/oci", own: []string{"storage", "zones/command"}, foreign: []string{"github.com/google/go-containerregistry/...", "github.com/klauspost/compress/...", "golang.org/x/..."}},
 	{pkg: "storage/volumes", own: []string{"storage"}},

@@ -192,3 +192,39 @@ func (t *Table) Unserved(name string) bool {
 		return has.service == name && len(has.rules) == 0
 	})
 }
+
+// Then returns both changes as one. What one adds and the other removes is not
+// in it.
+func (d Delta) Then(next Delta) Delta {
+	switch {
+	case d.Empty():
+		return next
+	case next.Empty():
+		return d
+	}
+	net := make(map[Rule]int, len(d.Add)+len(d.Remove)+len(next.Add)+len(next.Remove))
+	for _, c := range []Delta{d, next} {
+		for _, r := range c.Add {
+			net[r]++
+		}
+		for _, r := range c.Remove {
+			net[r]--
+		}
+	}
+	var both Delta
+	for _, c := range []Delta{d, next} { // in their order, for texts that can be compared
+		for _, r := range c.Add {
+			if net[r] > 0 {
+				both.Add = append(both.Add, r)
+				delete(net, r)
+			}
+		}
+		for _, r := range c.Remove {
+			if net[r] < 0 {
+				both.Remove = append(both.Remove, r)
+				delete(net, r)
+			}
+		}
+	}
+	return both
+}
