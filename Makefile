@@ -1,6 +1,6 @@
 # Everything here is done by a script in hack/, which can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test e2e-vk lint bench clean
+.PHONY: help build demo test e2e-vk conformance lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ test: ## lint, unit, race, cross-build, simulated-host and end-to-end tests
 
 e2e-vk: ## the virtual-kubelet project's own end-to-end tests, against the simulated host
 	@hack/e2e-vk.sh
+
+conformance: ## Kubernetes' own end-to-end tests (hours; goes on where it was stopped); FOCUS=REGEXP runs a part
+	@hack/conformance.sh $(if $(FOCUS),--focus '$(FOCUS)')
 
 lint: ## the linters alone
 	@hack/lint.sh
