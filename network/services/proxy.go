@@ -44,6 +44,10 @@ type Outcome struct {
 	Repair bool // rules had gone that nobody had changed here
 	Rules  int  // of ours, that should be there
 	Err    error
+
+	// Latencies are how long ago the changes of endpoints that are in force now
+	// were caused, as the EndpointSlices' annotation tells it.
+	Latencies []time.Duration
 }
 
 // Proxy keeps a node's rules equal to the cluster's Services. Reconcile tells it
@@ -53,6 +57,7 @@ type Proxy struct {
 	kick chan struct{} // holds one: something is pending
 
 	mu      sync.Mutex
+	causes  causes
 	table   *ipnat.Table
 	ready   bool // all Services are in the table
 	pending ipnat.Delta
@@ -67,7 +72,7 @@ func New(c Config) (*Proxy, error) {
 		return nil, fmt.Errorf("services: %w", err)
 	}
 	c.Delay, c.Period = cmp.Or(c.Delay, 200*time.Millisecond), cmp.Or(c.Period, 30*time.Second)
-	return &Proxy{c: c, kick: make(chan struct{}, 1), table: table, full: true}, nil
+	return &Proxy{c: c, kick: make(chan struct{}, 1), table: table, full: true, causes: newCauses()}, nil
 }
 
 // Reconcile implements reconcile.Reconciler: the request names a Service. It
@@ -80,6 +85,7 @@ func (p *Proxy) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	name := req.Namespace + "/" + req.Name
 	var svc corev1.Service
 	if err := p.c.Client.Get(ctx, req.NamespacedName, &svc); apierrors.IsNotFound(err) {
+		p.causes.forget(name)
 		p.note(p.table.Delete(name))
 		return reconcile.Result{}, nil
 	} else if err != nil {
@@ -90,37 +96,39 @@ func (p *Proxy) Reconcile(ctx context.Context, req reconcile.Request) (reconcile
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("services: endpoints of %s: %w", name, err)
 	}
-	p.set(&svc, list.Items)
+	p.causes.note(name, list.Items, p.set(&svc, list.Items))
 	return reconcile.Result{}, nil
 }
 
-// set notes what a Service changes. p.mu is held.
-func (p *Proxy) set(svc *corev1.Service, eps []discoveryv1.EndpointSlice) {
+// set notes what a Service changes, and says whether it changes rules. p.mu is
+// held.
+func (p *Proxy) set(svc *corev1.Service, eps []discoveryv1.EndpointSlice) bool {
 	slices.SortFunc(eps, func(a, b discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 	s, ok := Translate(svc, eps)
 	if !ok {
-		p.note(p.table.Delete(s.Name))
-		return
+		return p.note(p.table.Delete(s.Name))
 	}
 	before := p.table.ProblemsOf(s.Name)
-	p.note(p.table.Set(s))
+	changed := p.note(p.table.Set(s))
 	for _, problem := range p.table.ProblemsOf(s.Name) {
 		if p.c.Warn != nil && !slices.Contains(before, problem) {
 			p.c.Warn(svc, problem)
 		}
 	}
+	return changed
 }
 
-// note adds to what is pending. p.mu is held.
-func (p *Proxy) note(d ipnat.Delta) {
+// note adds to what is pending, and says whether that is anything. p.mu is held.
+func (p *Proxy) note(d ipnat.Delta) bool {
 	if !p.ready || d.Empty() {
-		return // the first run reads everything anyhow
+		return false // the first run reads everything anyhow
 	}
 	p.pending = p.pending.Then(d)
 	select {
 	case p.kick <- struct{}{}:
 	default: // it is known already
 	}
+	return true
 }
 
 // Start implements manager.Runnable. It reads all Services, brings the rules in
@@ -191,12 +199,13 @@ func (p *Proxy) run(ctx context.Context) error {
 	}
 	synced := p.synced
 	p.pending, p.full = ipnat.Delta{}, false
+	causes := p.causes.take()
 	p.mu.Unlock()
 
 	lost := false
 	if !full {
 		if out.Report, out.Err = p.c.Loader.Apply(ctx, d); out.Err == nil {
-			return p.done(out)
+			return p.done(out, causes)
 		}
 		p.mu.Lock()
 		rules = p.table.Rules() // newer than what Apply was given is fine
@@ -215,10 +224,16 @@ func (p *Proxy) run(ctx context.Context) error {
 	p.mu.Lock()
 	p.full, p.synced = p.full || out.Err != nil, synced || out.Err == nil
 	p.mu.Unlock()
-	return p.done(out)
+	return p.done(out, causes)
 }
 
-func (p *Proxy) done(out Outcome) error {
+// done tells of a run. What caused the changes of one that failed is not told.
+func (p *Proxy) done(out Outcome, causes []time.Time) error {
+	for _, at := range causes {
+		if out.Err == nil {
+			out.Latencies = append(out.Latencies, time.Since(at))
+		}
+	}
 	if p.c.Done != nil {
 		p.c.Done(out)
 	}

@@ -236,11 +236,13 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 		}
 		c.run(func() {
 			time.Sleep(20 * time.Second)
+			synctest.Wait()
 			if n := len(c.outcomes); n < 3 || n > 5 || !errors.Is(c.outcomes[n-1].Err, ipnat.ErrNoDevice) {
 				t.Errorf("%d tries in 20 s: %+v", n, c.outcomes)
 			}
 			c.host.ClearFaults()
 			time.Sleep(10 * time.Second)
+			synctest.Wait()
 			if got := c.targets(); got != "10.244.1.5" {
 				t.Errorf("rules lead to %q", got)
 			}
@@ -258,6 +260,39 @@ func TestWarnings(t *testing.T) {
 			synctest.Wait()
 			if len(c.warnings) != 1 || !strings.Contains(c.warnings[0], "UnsupportedProtocol") {
 				t.Errorf("warnings %q, want one", c.warnings)
+			}
+		})
+	})
+}
+
+// TestLatencies measures from the change that an EndpointSlice tells of to the
+// rules that follow from it, once.
+func TestLatencies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, newService(), newSlice("web-1", "10.244.1.5"))
+		c.run(func() {
+			time.Sleep(5 * time.Second)
+			for _, at := range []time.Time{time.Now().Add(-2 * time.Second), time.Now().Add(-time.Hour)} {
+				s := newSlice("web-1")
+				if err := c.client.Get(t.Context(), client.ObjectKeyFromObject(s), s); err != nil {
+					t.Fatal(err)
+				}
+				s.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: at.Format(time.RFC3339Nano)}
+				s.Endpoints = newSlice("web-1", "10.244.1.6").Endpoints
+				if err := c.client.Update(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				c.changed()
+				c.changed()
+			}
+			time.Sleep(2 * time.Second)
+			synctest.Wait()
+			var all []time.Duration
+			for _, o := range c.outcomes {
+				all = append(all, o.Latencies...)
+			}
+			if len(all) != 1 || all[0] != 2*time.Second {
+				t.Errorf("latencies %v, want 2s alone: %+v", all, c.outcomes)
 			}
 		})
 	})
