@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -171,9 +172,10 @@ func (w *worker) cancelHook(h hook) {
 	}
 }
 
-// dropHooks forgets the hooks of a container's former attempts.
-func (w *worker) dropHooks(container string) {
-	w.dropWhere(func(h hook) bool { return h.container == container })
+// forgetAttempts drops what is kept of a container's attempts before a.
+func (w *worker) forgetAttempts(a attempt) {
+	w.dropWhere(func(h hook) bool { return h.container == a.container && h.number < a.number })
+	maps.DeleteFunc(w.stops, func(s attempt, _ stopping) bool { return s.container == a.container && s.number < a.number })
 }
 
 // endHooks ends and forgets all hooks.

@@ -145,6 +145,9 @@ func TestHooksEndWithTheirContainer(t *testing.T) {
 		if s := w.status(); s.ContainerStatuses[0].RestartCount != 1 || w.did("exec") != "[exec web sleep exec web sleep]" {
 			t.Errorf("restarts %d, did %s", s.ContainerStatuses[0].RestartCount, w.did("exec"))
 		}
+		if n := len(w.p.worker(testUID).hooks); n != 1 {
+			t.Errorf("%d hooks are kept", n)
+		}
 		w.delete(pod, 30)
 		settle(5 * time.Second)
 		w.mustBeGone()

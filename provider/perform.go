@@ -228,6 +228,7 @@ func (w *worker) start(ctx context.Context, name string) error {
 	w.mu.Lock()
 	pc.Attempt = w.st.Container(name).Attempt
 	w.mu.Unlock()
+	w.forgetAttempts(attempt{name, pc.Attempt})
 	if pc.Attempt > 0 {
 		if err := w.p.c.Storage.ResetContainer(ctx, w.uid, name); err != nil {
 			return &fault{name, translate.ReasonCreateError, err}
@@ -263,7 +264,6 @@ func (w *worker) channel() Podinit { return w.p.c.Dial(w.p.survey.zone(w.zone)) 
 
 // restart decides on a container's next attempt.
 func (w *worker) restart(name string) error {
-	w.dropHooks(name)
 	return w.change(func(st *ledger.State) {
 		if r := st.Container(name); r != nil && r.Phase == podinit.Exited {
 			again(r)
