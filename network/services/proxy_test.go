@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,8 +42,10 @@ type cluster struct {
 	client   client.Client
 	host     *host.Model
 	proxy    *services.Proxy
-	outcomes []services.Outcome // of the proxy's goroutine; read them after synctest.Wait
 	warnings []string
+
+	mu   sync.Mutex
+	told []services.Outcome // by the proxy's goroutine
 }
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
@@ -57,11 +61,25 @@ func (c *cluster) start() {
 	c.t.Helper()
 	var err error
 	c.proxy, err = services.New(services.Config{Client: c.client, Loader: ipnat.NewLoader(c.host), Node: node(), Delay: time.Second, Period: time.Minute,
-		Done: func(o services.Outcome) { c.outcomes = append(c.outcomes, o) },
+		Done: c.done,
 		Warn: func(_ *corev1.Service, p ipnat.Problem) { c.warnings = append(c.warnings, p.String()) }})
 	if err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+func (c *cluster) done(o services.Outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.told = append(c.told, o)
+}
+
+// outcomes returns what was told when all is quiet.
+func (c *cluster) outcomes() []services.Outcome {
+	synctest.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.told)
 }
 
 // run runs the proxy until the end of the test's bubble.
@@ -125,10 +143,10 @@ func (c *cluster) endpoints(at ...string) {
 func (c *cluster) want(what, targets string, runs int) {
 	c.t.Helper()
 	synctest.Wait()
-	if got := c.targets(); got != targets || len(c.outcomes) != runs {
-		c.t.Errorf("%s: redirected to %q after %d runs, want %q after %d: %+v", what, got, len(c.outcomes), targets, runs, c.outcomes)
+	if got := c.targets(); got != targets || len(c.outcomes()) != runs {
+		c.t.Errorf("%s: redirected to %q after %d runs, want %q after %d: %+v", what, got, len(c.outcomes()), targets, runs, c.outcomes())
 	}
-	for _, o := range c.outcomes {
+	for _, o := range c.outcomes() {
 		if o.Err != nil {
 			c.t.Errorf("%s: %v", what, o.Err)
 		}
@@ -143,7 +161,7 @@ func TestProxyFollows(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			c.endpoints("10.244.1.5", "10.244.1.6")
 			c.want("the first change is made at once", "10.244.1.5 10.244.1.6", 2)
-			if o := c.outcomes[1]; o.Full || o.Added != 1 || o.Removed != 0 {
+			if o := c.outcomes()[1]; o.Full || o.Added != 1 || o.Removed != 0 {
 				t.Errorf("one endpoint: %+v", o)
 			}
 			for _, last := range []string{"10.244.1.7", "10.244.1.8", "10.244.1.9"} {
@@ -152,7 +170,7 @@ func TestProxyFollows(t *testing.T) {
 			c.want("the rest of a burst waits", "10.244.1.5 10.244.1.6", 2)
 			time.Sleep(time.Second)
 			c.want("and is made together", "10.244.1.5 10.244.1.9", 3)
-			if o := c.outcomes[2]; o.Added != 1 || o.Removed != 1 {
+			if o := c.outcomes()[2]; o.Added != 1 || o.Removed != 1 {
 				t.Errorf("a burst: %+v", o)
 			}
 			if err := c.client.Delete(t.Context(), newService()); err != nil {
@@ -173,13 +191,13 @@ func TestProxyRepairs(t *testing.T) {
 			c.ipnat("", "-C")
 			time.Sleep(time.Minute)
 			c.want("after a flush", "10.244.1.5", 2)
-			if o := c.outcomes[1]; !o.Repair || !o.Full || o.Added == 0 {
+			if o := c.outcomes()[1]; !o.Repair || !o.Full || o.Added == 0 {
 				t.Errorf("a repair: %+v", o)
 			}
 			c.ipnat("", "-C")
 			c.endpoints("10.244.1.6")
 			c.want("a change after a flush repairs at once", "10.244.1.6", 3)
-			if o := c.outcomes[2]; !o.Repair || !o.Full {
+			if o := c.outcomes()[2]; !o.Repair || !o.Full {
 				t.Errorf("a repair: %+v", o)
 			}
 			if _, err := c.host.Run(t.Context(), command.New("ipf", "-D")); err != nil {
@@ -198,10 +216,10 @@ func TestRestartTakesNothingAway(t *testing.T) {
 		c.run(func() {})
 		before := c.ipnat("", "-lR")
 		c.start()
-		c.outcomes = nil
+		c.told = nil
 		c.changed() // before it has read everything
 		c.run(func() {
-			if o := c.outcomes; len(o) != 1 || o[0].Added+o[0].Removed != 0 || o[0].Err != nil || o[0].Repair {
+			if o := c.outcomes(); len(o) != 1 || o[0].Added+o[0].Removed != 0 || o[0].Err != nil || o[0].Repair {
 				t.Errorf("after a restart: %+v", o)
 			}
 		})
@@ -237,8 +255,8 @@ func TestFailuresAreTriedAgain(t *testing.T) {
 		c.run(func() {
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
-			if n := len(c.outcomes); n < 3 || n > 5 || !errors.Is(c.outcomes[n-1].Err, ipnat.ErrNoDevice) {
-				t.Errorf("%d tries in 20 s: %+v", n, c.outcomes)
+			if n := len(c.outcomes()); n < 3 || n > 5 || !errors.Is(c.outcomes()[n-1].Err, ipnat.ErrNoDevice) {
+				t.Errorf("%d tries in 20 s: %+v", n, c.outcomes())
 			}
 			c.host.ClearFaults()
 			time.Sleep(10 * time.Second)
@@ -288,11 +306,11 @@ func TestLatencies(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			synctest.Wait()
 			var all []time.Duration
-			for _, o := range c.outcomes {
+			for _, o := range c.outcomes() {
 				all = append(all, o.Latencies...)
 			}
 			if len(all) != 1 || all[0] != 2*time.Second {
-				t.Errorf("latencies %v, want 2s alone: %+v", all, c.outcomes)
+				t.Errorf("latencies %v, want 2s alone: %+v", all, c.outcomes())
 			}
 		})
 	})
