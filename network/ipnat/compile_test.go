@@ -328,6 +328,7 @@ func TestNodeIsChecked(t *testing.T) {
 		"pods":     func(n *ipnat.Node) { n.IPv4.Pods = prefix("10.244.1.7/24") },
 		"family":   func(n *ipnat.Node) { n.IPv4.Pods = prefix("fd00::/64") },
 		"cluster":  func(n *ipnat.Node) { n.IPv4.Cluster = prefix("10.245.0.0/16") },
+		"egress":   func(n *ipnat.Node) { n.IPv4.Cluster = netip.Prefix{} },
 		"host":     func(n *ipnat.Node) { n.IPv6.Host = addr("198.51.100.1") },
 	} {
 		n := testNode()

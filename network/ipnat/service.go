@@ -26,16 +26,9 @@ type Networks struct {
 	Gateway netip.Addr   // the host's address on the gateway interface
 	Host    netip.Addr   // the host's address on the uplink: NodePorts are there. Invalid: none
 
-	// Egress gives pods' packets that leave the cluster the host's address.
+	// Egress gives pods' packets that leave the cluster the host's address. It
+	// needs Cluster, Host and the node's uplink.
 	Egress bool
-}
-
-// networks returns the node's networks of the family of a, or nil.
-func (n *Node) networks(a netip.Addr) *Networks {
-	if a.Is4() {
-		return n.IPv4
-	}
-	return n.IPv6
 }
 
 // Validate says everything that is wrong with the node.
@@ -60,6 +53,7 @@ func (n *Node) Validate() error {
 		c := w.Cluster
 		check(!c.IsValid() || c == c.Masked() && c.Addr().Is4() == is4 && c.Contains(w.Pods.Addr()) && c.Bits() <= w.Pods.Bits(),
 			"cluster network %s does not contain the pods' %s", c, w.Pods)
+		check(!w.Egress || n.Uplink != "" && w.Host.IsValid() && c.IsValid(), "egress needs an uplink, the host's address and the cluster's network")
 	}
 	return errors.Join(errs...)
 }
