@@ -78,7 +78,7 @@ func handleAt(path string) (*netlink.Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("network namespace: %w", err)
 	}
-	defer ns.Close()
+	defer ns.Close() //nolint:errcheck // the handle has its own reference
 	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("network namespace %s: %w", path, err)

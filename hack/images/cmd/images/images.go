@@ -174,7 +174,7 @@ func serve(ctx context.Context, o options, all []images.Named, stdout, stderr io
 	case <-ctx.Done():
 	}
 	err = server.Close()
-	_ = <-ended // it says that the server was closed
+	<-ended //nolint:errcheck // it says that the server was closed
 	return err
 }
 
