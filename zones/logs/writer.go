@@ -189,7 +189,7 @@ func (c *cutter) emit(partial bool, text []byte) {
 
 func (c *cutter) Close() error {
 	if len(c.rest) > 0 {
-		c.emit(false, nil)
+		c.emit(true, nil) // readers must not end a line that the program did not end
 	}
 	return nil
 }
