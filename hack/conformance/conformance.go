@@ -91,11 +91,9 @@ func run(ctx context.Context) error {
 	}
 	fmt.Printf("%d tests in scope, %d to run now\n", len(tests), len(due))
 	if len(due) > 0 {
-		if err := runAll(ctx, o, due, have); err != nil {
-			return err
-		}
+		err = runAll(ctx, o, due, have)
 	}
-	return writePage(o.page, tests, have)
+	return errors.Join(err, writePage(o.page, tests, have)) // also of a run that was cut short
 }
 
 // runAll starts the cluster and runs tests on it.

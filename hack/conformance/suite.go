@@ -155,7 +155,7 @@ func runBatch(ctx context.Context, o options, kubeconfig, name string, batch []t
 		"--kubeconfig="+kubeconfig, "--provider=skeleton", "--num-nodes=1",
 		"--ginkgo.focus=("+strings.Join(focus, "|")+")$", "--ginkgo.silence-skips", "--ginkgo.no-color",
 		"--ginkgo.json-report="+file, "--ginkgo.timeout=2h", "--ginkgo.poll-progress-after=10m",
-		"--delete-namespace-on-failure=true", "--disable-log-dump")
+		"--delete-namespace-on-failure=true", "--dump-logs-on-failure=false")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute
