@@ -1,6 +1,6 @@
 # Everything here is done by a script in hack/, which can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test e2e-vk conformance lint bench clean
+.PHONY: help build demo demo-host test e2e-vk conformance lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -10,6 +10,9 @@ build: ## the programs, into bin/
 
 demo: ## a cluster, a simulated illumos host and pods in zones; ONCE=1 ends by itself
 	@hack/demo.sh
+
+demo-host: ## a simulated illumos host for the cluster of your KUBECONFIG
+	@hack/demo-host.sh
 
 test: ## lint, unit, race, cross-build, simulated-host and end-to-end tests
 	@hack/test.sh

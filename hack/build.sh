@@ -8,4 +8,5 @@ go build -trimpath -o "$bin/host" ./hack/host/cmd/host
 go build -trimpath -o "$bin/images" ./hack/images/cmd/images
 go build -trimpath -ldflags='-s -w' -o "$bin/web" ./hack/images/web
 go build -trimpath -o "$bin/demo" ./hack/demo
+go build -trimpath -o "$bin/demohost" ./hack/demohost
 go build -trimpath -o "$bin/bench" ./hack/bench

@@ -22,6 +22,8 @@ need_packages() {
   command -v mkfs.btrfs >/dev/null || missing+=(btrfs-progs)
   command -v nft >/dev/null || missing+=(nftables)
   command -v ip >/dev/null || missing+=(iproute2)
+  command -v wget >/dev/null || missing+=(wget)
+  command -v pgrep >/dev/null || missing+=(procps)
   if ! [ -x /bin/busybox ] || ldd /bin/busybox >/dev/null 2>&1; then missing+=(busybox-static); fi
   [ ${#missing[@]} = 0 ] && return
   command -v apt-get >/dev/null || die "these programs are missing: ${missing[*]}; install them with your package manager"

@@ -76,7 +76,6 @@ func TestExec(t *testing.T) {
 	if _, code := kubectlCode(t, "", "exec", "exec", "--", "/no/such/program"); code == 0 {
 		t.Error("a missing program succeeded")
 	}
-	// A terminal: script(1) gives kubectl one, so that -t is honoured.
 	out, err := bed.KubectlCommand(t.Context(), "exec", "exec", "--", "sh", "-c", "echo out; echo err >&2").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "out\n") || !strings.Contains(string(out), "err\n") {
 		t.Errorf("streams: %q, %v", out, err)
@@ -124,8 +123,10 @@ func TestCrashLoop(t *testing.T) {
 		s := p.Status.ContainerStatuses[0]
 		return s.RestartCount >= 1 && s.State.Waiting != nil && s.State.Waiting.Reason == "CrashLoopBackOff"
 	})
-	if out := kubectl(t, "logs", "--previous", "crash"); !strings.HasPrefix(out, "attempt\n") {
-		t.Errorf("previous logs %q", out)
+	for _, args := range [][]string{{"--previous"}, {"-f", "--previous"}} {
+		if out := kubectl(t, append([]string{"logs", "crash"}, args...)...); !strings.HasPrefix(out, "attempt\n") {
+			t.Errorf("logs %v: %q", args, out)
+		}
 	}
 }
 

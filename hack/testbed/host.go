@@ -22,6 +22,19 @@ type HostOptions struct {
 	// Join makes the host get its identity by `reddwarf join` with these
 	// arguments, instead of being given one by the dev cluster.
 	Join []string
+
+	// Identity is one that somebody else has made. The zero value means none.
+	Identity Identity
+
+	// NodeIP is the node's address, where it is not the host's own.
+	NodeIP string
+}
+
+// Identity is what lets an agent be a node.
+type Identity struct {
+	Kubeconfig string
+	ClientCA   string
+	Dir        string // where the agent keeps the serving certificate that it asks for
 }
 
 // Host is a simulated illumos machine with an agent.
@@ -29,9 +42,10 @@ type Host struct {
 	Name string
 	IP   string
 
-	bed   *Bed
-	flags []string
-	agent *process
+	bed    *Bed
+	nodeIP string
+	flags  []string
+	agent  *process
 }
 
 // identityFlags are for a host whose identity the dev cluster has made.
@@ -47,7 +61,29 @@ func (h *Host) identityFlags() []string {
 // AddHost makes a simulated machine, gives it the identity of a node, starts
 // the agent on it and waits until the node is ready.
 func (b *Bed) AddHost(ctx context.Context, name string, o HostOptions) (*Host, error) {
+	h, err := b.NewHost(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	b.say("waiting for the node %s", name)
+	return h, b.Eventually(ctx, time.Minute, "the node "+name+" to be ready", func(ctx context.Context) error {
+		out, err := b.Kubectl(ctx, "get", "node", name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
+		if err != nil {
+			return err
+		}
+		if out != "True" {
+			return fmt.Errorf("its Ready condition is %q; see %s", out, h.AgentLog())
+		}
+		return nil
+	})
+}
+
+// NewHost is AddHost without the wait.
+func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, error) {
 	h := &Host{Name: name, IP: fmt.Sprintf("198.51.100.%d", 11+len(b.hosts)), bed: b, flags: o.AgentFlags}
+	if h.nodeIP = o.NodeIP; h.nodeIP == "" {
+		h.nodeIP = h.IP
+	}
 	b.hosts = append(b.hosts, h)
 	b.say("starting the simulated illumos host %s (log: %s)", name, h.path("host.log"))
 	if err := os.MkdirAll(h.path(""), 0o700); err != nil {
@@ -62,7 +98,10 @@ func (b *Bed) AddHost(ctx context.Context, name string, o HostOptions) (*Host, e
 	if o.Memory == "" {
 		o.Memory = "8G"
 	}
-	if o.Join == nil {
+	switch {
+	case o.Identity != Identity{}:
+		h.flags = append([]string{"--kubeconfig", o.Identity.Kubeconfig, "--client-ca-file", o.Identity.ClientCA, "--identity-dir", o.Identity.Dir}, h.flags...)
+	case o.Join == nil:
 		// The host sees the files that are there when it starts.
 		_, err := b.run(ctx, b.devcluster, "node-kubeconfig", "--dir", b.path("cluster"), "--node", name, "--ip", h.IP, "--out", h.path("identity"))
 		if err != nil {
@@ -85,17 +124,7 @@ func (b *Bed) AddHost(ctx context.Context, name string, o HostOptions) (*Host, e
 	if err := h.StartAgent(ctx); err != nil {
 		return nil, err
 	}
-	b.say("waiting for the node %s", name)
-	return h, b.Eventually(ctx, time.Minute, "the node "+name+" to be ready", func(ctx context.Context) error {
-		out, err := b.Kubectl(ctx, "get", "node", name, "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status}`)
-		if err != nil {
-			return err
-		}
-		if out != "True" {
-			return fmt.Errorf("its Ready condition is %q; see %s", out, h.AgentLog())
-		}
-		return nil
-	})
+	return h, nil
 }
 
 // AgentLog is the file that the agent logs to.
@@ -108,7 +137,7 @@ func (h *Host) TraceFile() string { return h.path("trace.jsonl") }
 func (h *Host) StartAgent(context.Context) error {
 	args := []string{"run", h.Name, "--", filepath.Join(h.bed.bin, "reddwarf"), "node",
 		"--node-name", h.Name,
-		"--node-ip", h.IP,
+		"--node-ip", h.nodeIP,
 		"--podinit-lx", filepath.Join(h.bed.bin, "podinit-linux"),
 		"--insecure-registry", Registry,
 		"--insecure-registry", PrivateRegistry,

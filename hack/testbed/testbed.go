@@ -57,6 +57,33 @@ type Bed struct {
 
 // Start brings up the cluster and the registries.
 func Start(ctx context.Context, o Options) (*Bed, error) {
+	b, err := newBed(o)
+	if err != nil {
+		return nil, err
+	}
+	if b.devcluster == "" {
+		return nil, errors.New("testbed: REDDWARF_DEVCLUSTER must be set: run this through hack/demo.sh, hack/e2e.sh or hack/bench.sh")
+	}
+	if err := b.start(ctx, o); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// StartRegistry brings up the open registry only, for hosts that join a cluster
+// which is there already.
+func StartRegistry(_ context.Context, o Options) (*Bed, error) {
+	b, err := newBed(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.startRegistry(o); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+func newBed(o Options) (*Bed, error) {
 	b := &Bed{
 		Dir:        os.Getenv("REDDWARF_BED"),
 		bin:        os.Getenv("REDDWARF_BIN"),
@@ -66,13 +93,15 @@ func Start(ctx context.Context, o Options) (*Bed, error) {
 	if b.progress == nil {
 		b.progress = io.Discard
 	}
-	if b.Dir == "" || b.bin == "" || b.devcluster == "" {
-		return nil, errors.New("testbed: REDDWARF_BED, REDDWARF_BIN and REDDWARF_DEVCLUSTER must be set: run this through hack/demo.sh, hack/e2e.sh or hack/bench.sh")
-	}
-	if err := b.start(ctx, o); err != nil {
-		return nil, errors.Join(err, b.Close())
+	if b.Dir == "" || b.bin == "" {
+		return nil, errors.New("testbed: REDDWARF_BED and REDDWARF_BIN must be set: run this through the scripts of hack/")
 	}
 	return b, nil
+}
+
+func (b *Bed) startRegistry(o Options) error {
+	serve := []string{"serve", "--web", filepath.Join(b.bin, "web"), "--listen", Registry}
+	return b.spawn("registry", filepath.Join(b.bin, "images"), append(serve, o.RegistryFlags...)...)
 }
 
 func (b *Bed) start(ctx context.Context, o Options) error {
@@ -81,12 +110,10 @@ func (b *Bed) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	images := filepath.Join(b.bin, "images")
-	serve := []string{"serve", "--web", filepath.Join(b.bin, "web"), "--listen", Registry}
-	if err := b.spawn("registry", images, append(serve, o.RegistryFlags...)...); err != nil {
+	if err := b.startRegistry(o); err != nil {
 		return err
 	}
-	err = b.spawn("private-registry", images, "serve", "--web", filepath.Join(b.bin, "web"), "--listen", PrivateRegistry, "--user", RegistryUser, "--password", RegistryPassword)
+	err = b.spawn("private-registry", filepath.Join(b.bin, "images"), "serve", "--web", filepath.Join(b.bin, "web"), "--listen", PrivateRegistry, "--user", RegistryUser, "--password", RegistryPassword)
 	if err != nil {
 		return err
 	}

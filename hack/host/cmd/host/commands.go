@@ -22,7 +22,7 @@ import (
 )
 
 const usage = `usage:
-  host lab run  --dir DIR [--temporary] [--relay OUTSIDE=INSIDE ...] -- CMD...
+  host lab run  --dir DIR [--temporary] [--relay OUTSIDE=INSIDE ...] [--relay-out INSIDE=OUTSIDE ...] -- CMD...
   host lab exec --dir DIR -- CMD...
   host up NAME [--distro omnios|smartos|openindiana] [--cpus N] [--memory 8G]
                [--ip ADDRESS] [--pool rpool] [--pool-size 20G] [--trace FILE]
@@ -149,6 +149,15 @@ func labCommand(_ context.Context, args []string) (int, error) {
 	}
 	w := newWords("lab " + args[0])
 	var o lab.Options
+	anyRelay := func(to *[]lab.Relay) func(string) error {
+		return func(s string) error {
+			r, err := lab.ParseAnyRelay(s)
+			*to = append(*to, r)
+			return err
+		}
+	}
+	w.Func("publish", "as relay, but OUTSIDE may be any address of this machine", anyRelay(&o.Relays))
+	w.Func("relay-out", "carry connections to INSIDE=OUTSIDE", anyRelay(&o.Outward))
 	w.BoolVar(&o.Temporary, "temporary", false, "end with whoever started it, and remove DIR then")
 	w.Func("relay", "carry connections to OUTSIDE=INSIDE", func(s string) error {
 		r, err := lab.ParseRelay(s)

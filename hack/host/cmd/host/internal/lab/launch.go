@@ -29,19 +29,31 @@ type Relay struct {
 // ParseRelay reads "127.0.0.1:6443=198.51.100.1:6443". Nothing but loopback
 // may be listened on: a lab is not for others.
 func ParseRelay(s string) (Relay, error) {
-	listen, target, ok := strings.Cut(s, "=")
-	if !ok {
-		return Relay{}, fmt.Errorf("relay %q: want OUTSIDE=INSIDE, such as 127.0.0.1:6443=198.51.100.1:6443", s)
+	r, err := ParseAnyRelay(s)
+	if err != nil {
+		return Relay{}, err
 	}
-	host, _, err := net.SplitHostPort(listen)
+	host, _, err := net.SplitHostPort(r.Listen)
 	if err != nil {
 		return Relay{}, fmt.Errorf("relay %q: %w", s, err)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return Relay{}, fmt.Errorf("relay %q: %s is not a loopback address", s, host)
 	}
-	if _, _, err := net.SplitHostPort(target); err != nil {
-		return Relay{}, fmt.Errorf("relay %q: %w", s, err)
+	return r, nil
+}
+
+// ParseAnyRelay is ParseRelay for any address to listen on: one inside the lab,
+// or one that was asked to be published.
+func ParseAnyRelay(s string) (Relay, error) {
+	listen, target, ok := strings.Cut(s, "=")
+	if !ok {
+		return Relay{}, fmt.Errorf("relay %q: want LISTEN=TARGET, such as 127.0.0.1:6443=198.51.100.1:6443", s)
+	}
+	for _, address := range []string{listen, target} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return Relay{}, fmt.Errorf("relay %q: %w", s, err)
+		}
 	}
 	return Relay{Listen: listen, Target: target}, nil
 }
@@ -63,7 +75,8 @@ const (
 
 // Options says how a lab is to run.
 type Options struct {
-	Relays []Relay
+	Relays  []Relay // from outside to inside
+	Outward []Relay // from inside to outside
 
 	// Temporary makes the lab end when whoever started it does, however that
 	// ends, and removes the lab's directory at the end.
@@ -101,7 +114,7 @@ func (l Lab) Run(o Options, argv []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	code, runErr := l.runInit(start{Dir: l.Dir, Targets: targets, Argv: argv}, group, watch, listeners)
+	code, runErr := l.runInit(start{Dir: l.Dir, Targets: targets, Argv: argv}, group, watch, listeners, o.Outward)
 	_ = watch.Close()
 	if err := watchdog.Wait(); err != nil {
 		return code, errors.Join(runErr, fmt.Errorf("lab: cleaning up, see %s: %w", l.watchdogLog(), err))
@@ -152,7 +165,7 @@ func listen(relays []Relay) (files []*os.File, targets []string, err error) {
 }
 
 // runInit runs the lab's first process to its end.
-func (l Lab) runInit(s start, group string, watch *os.File, listeners []*os.File) (int, error) {
+func (l Lab) runInit(s start, group string, watch *os.File, listeners []*os.File, out []Relay) (int, error) {
 	startR, startW, err := os.Pipe()
 	if err != nil {
 		return 0, fmt.Errorf("lab: %w", err)
@@ -179,7 +192,15 @@ func (l Lab) runInit(s start, group string, watch *os.File, listeners []*os.File
 		if err := l.writeStatus(status{Init: p, Group: group}); err != nil {
 			return err
 		}
-		return json.NewEncoder(startW).Encode(s)
+		if err := json.NewEncoder(startW).Encode(s); err != nil {
+			return err
+		}
+		for _, r := range out {
+			if err := outward(cmd.Process.Pid, r); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return code, fmt.Errorf("lab: %w", err)
