@@ -20,17 +20,18 @@ func kernelVersion(distro string) string {
 	return "omnios-r151056-6e2b9ac1d4"
 }
 
-// OSRelease returns the content of /etc/os-release of a distribution.
+// OSRelease returns the content of /etc/os-release of a distribution. For people
+// it says that the machine is simulated.
 func OSRelease(distro string) string {
 	switch distro {
 	case "smartos":
-		return "NAME=\"SmartOS\"\nVERSION=\"20260305T000421Z\"\nID=smartos\nPRETTY_NAME=\"SmartOS 20260305T000421Z\"\n" +
+		return "NAME=\"SmartOS\"\nVERSION=\"20260305T000421Z\"\nID=smartos\nPRETTY_NAME=\"SmartOS 20260305T000421Z (simulated)\"\n" +
 			"HOME_URL=\"https://smartos.org/\"\n"
 	case "openindiana":
 		return "NAME=\"OpenIndiana\"\nVERSION=\"2025.10\"\nID=openindiana\nVERSION_ID=\"2025.10\"\n" +
-			"PRETTY_NAME=\"OpenIndiana Hipster 2025.10\"\nHOME_URL=\"https://openindiana.org/\"\n"
+			"PRETTY_NAME=\"OpenIndiana Hipster 2025.10 (simulated)\"\nHOME_URL=\"https://openindiana.org/\"\n"
 	}
-	return "NAME=\"OmniOS\"\nPRETTY_NAME=\"OmniOS Community Edition v11 r151056\"\nCPE_NAME=\"cpe:/o:omniosce:omnios:11:151056:0\"\n" +
+	return "NAME=\"OmniOS\"\nPRETTY_NAME=\"OmniOS Community Edition v11 r151056 (simulated)\"\nCPE_NAME=\"cpe:/o:omniosce:omnios:11:151056:0\"\n" +
 		"ID=omnios\nVERSION=r151056\nVERSION_ID=r151056\nBUILD_ID=151056.0.2026.01.05\nHOME_URL=\"https://omnios.org/\"\n"
 }
 

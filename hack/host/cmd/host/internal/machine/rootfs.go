@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/spaces"
+	"reddwarf.io/reddwarf/hack/host/system"
 )
 
 // makeRoot gives this mount namespace the host's file system: this machine's,
@@ -186,17 +187,6 @@ func copyProgram(to string, exe io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// osRelease is what /etc/os-release says on each distribution.
-func osRelease(distro string) string {
-	switch distro {
-	case "smartos":
-		return "NAME=\"SmartOS\"\nPRETTY_NAME=\"SmartOS 20260301T000000Z (simulated)\"\nID=smartos\nID_LIKE=illumos\nVERSION_ID=20260301\n"
-	case "openindiana":
-		return "NAME=\"OpenIndiana\"\nPRETTY_NAME=\"OpenIndiana Hipster 2026.04 (simulated)\"\nID=openindiana\nID_LIKE=illumos\nVERSION_ID=2026.04\n"
-	}
-	return "NAME=\"OmniOS\"\nPRETTY_NAME=\"OmniOS v11 r151058 (simulated)\"\nID=omnios\nID_LIKE=illumos\nVERSION_ID=r151058\n"
-}
-
 // writeFiles makes the files and directories that a host of illumos has.
 func (b *boot) writeFiles(root string) error {
 	for _, dir := range []string{"etc/zones", "opt/reddwarf/lib", "usr/lib/brand", "var/log", "var/lib", "zones"} {
@@ -205,7 +195,7 @@ func (b *boot) writeFiles(root string) error {
 		}
 	}
 	for name, content := range map[string]string{
-		"etc/os-release": osRelease(b.Config.Distro),
+		"etc/os-release": system.OSRelease(b.Config.Distro),
 		"etc/nodename":   b.Config.Name + "\n",
 		"etc/hostname":   b.Config.Name + "\n",
 		"etc/hosts":      "127.0.0.1 localhost\n::1 localhost\n" + b.Config.Address.Addr().String() + " " + b.Config.Name + "\n",
