@@ -123,7 +123,9 @@ func (b *Backend) deleteByName(name string) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
-	if err := netlink.LinkDel(l); err != nil {
+	// A pair goes by itself when the namespace of its other end ends, which
+	// the kernel does in its own time.
+	if err := netlink.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
 	return nil
