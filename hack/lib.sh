@@ -13,12 +13,16 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # need_root says in one sentence what is missing.
 need_root() {
-  [ "$(id -u)" = 0 ] || die "$1 needs root: it makes network namespaces, bridges, loop devices and cgroups for the simulated host; run it as root (sudo -E make ...)"
+  [ "$(id -u)" = 0 ] || die "$1 needs root: the simulated host takes loop devices, cgroups and the users of images, which a user namespace does not give; run it as root (sudo -E make ...)"
 }
 
-# need_packages installs the Debian packages whose programs are missing.
+# need_packages installs the Debian packages whose programs are missing; with the word race also what the race
+# detector needs.
 need_packages() {
   local missing=()
+  if [ "${1:-}" = race ]; then
+    command -v gcc >/dev/null || missing+=(gcc libc6-dev)
+  fi
   command -v mkfs.btrfs >/dev/null || missing+=(btrfs-progs)
   command -v nft >/dev/null || missing+=(nftables)
   command -v ip >/dev/null || missing+=(iproute2)

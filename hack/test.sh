@@ -2,7 +2,7 @@
 # Everything that has to hold before a change lands. Each part can be run alone: hack/test.sh PART ...
 . "$(dirname "$0")/lib.sh"
 need_root "make test"
-need_packages
+need_packages race
 
 lint() { hack/lint.sh; }
 cross() {
