@@ -5,7 +5,7 @@ cd "$top"
 out=$top/_out
 bin=$top/bin
 cache=${REDDWARF_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/reddwarf}
-mkdir -p "$out" "$bin" "$cache"
+mkdir -p "$out" "$bin" "$cache" 2>/dev/null || true # need_root says why that failed
 export CGO_ENABLED="${CGO_ENABLED:-0}"
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }

@@ -52,7 +52,7 @@ func (j joining) identity(ctx context.Context) (testbed.Identity, error) {
 		return id, err
 	}
 	usages := []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature, certificatesv1.UsageClientAuth}
-	name, uid, err := csr.RequestCertificate(j.api, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil, usages, key)
+	name, uid, err := csr.RequestCertificateWithContext(ctx, j.api, request, "", certificatesv1.KubeAPIServerClientKubeletSignerName, nil, usages, key)
 	if err != nil {
 		return id, fmt.Errorf("ask for the node's certificate: %w", err)
 	}

@@ -68,7 +68,7 @@ func TestPortForward(t *testing.T) {
 			body, err := io.ReadAll(answer.Body)
 			answer.Body.Close()
 			if err != nil || !strings.Contains(string(body), "forward") {
-				return fmt.Errorf("answer %q, %v", body, err)
+				return fmt.Errorf("answer %q: %w", body, errors.Join(err))
 			}
 		}
 		return nil
