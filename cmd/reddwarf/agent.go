@@ -52,6 +52,7 @@ type agent struct {
 	facts  globalzone.Facts
 	store  *storage.Store
 	zones  *zones.Host
+	links  *network.Host
 	events record.EventRecorder
 }
 
@@ -102,6 +103,7 @@ func (a *agent) lookAround(ctx context.Context) error {
 		return err
 	}
 	a.zones = zones.New(a.host, features)
+	a.links = network.New(a.host, network.Config{Etherstub: a.Etherstub})
 	a.store = storage.New(a.host, storage.Config{Pool: a.Pool})
 	if err := a.store.Setup(ctx); err != nil {
 		return err
@@ -257,7 +259,7 @@ func (a *agent) setupNetwork(ctx context.Context, prefixes []netip.Prefix) ([]pr
 		}
 		pools, gateways = append(pools, pool), append(gateways, pool.Gateway())
 	}
-	return pools, network.New(a.host, network.Config{Etherstub: a.Etherstub}).Setup(ctx, gateways)
+	return pools, a.links.Setup(ctx, gateways)
 }
 
 func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provider, pools []provider.Addresses) (*provider.Provider, error) {
@@ -304,7 +306,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		},
 		Storage:    a.store,
 		Images:     images,
-		Links:      network.New(a.host, network.Config{Etherstub: a.Etherstub}),
+		Links:      a.links,
 		Addresses:  pools,
 		Slots:      ipam.NewSlots(1 << 16),
 		Cluster:    provider.NewCluster(w.objects, w.tokens, w.services.Core().V1().Services().Lister()),

@@ -67,8 +67,11 @@ func TestPortForward(t *testing.T) {
 			}
 			body, err := io.ReadAll(answer.Body)
 			answer.Body.Close()
-			if err != nil || !strings.Contains(string(body), "forward") {
-				return fmt.Errorf("answer %q: %w", body, errors.Join(err))
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(string(body), "forward") {
+				return fmt.Errorf("answer %q", body)
 			}
 		}
 		return nil
