@@ -55,9 +55,10 @@ func (b *build) run() error {
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("cgroup namespace: %w", err)
 	}
-	// From here on no mount of ours is seen outside, and none of theirs here.
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
+	// From here on no mount of ours is seen outside, and of theirs only what
+	// comes below the source of a lofs mount.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep mounts from the host: %w", err)
 	}
 	if err := openConsole(b.Console); err != nil {
 		return err

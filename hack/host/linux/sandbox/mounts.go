@@ -41,7 +41,7 @@ func mountRoot(dir string) (*root, error) {
 		return nil, &fs.PathError{Op: "copy the mount of", Path: dir, Err: err}
 	}
 	// An image's device nodes are not devices in a zone.
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}
 	err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr)
 	if err == nil {
 		err = attach(tree, at)
@@ -100,6 +100,9 @@ func (r *root) mount(m zones.Mount) error {
 	}
 	defer unix.Close(tree) //nolint:errcheck // a path only
 	attr := unix.MountAttr{Attr_set: o.attrs, Propagation: unix.MS_PRIVATE}
+	if m.Type == "lofs" && o.through() {
+		attr.Propagation = 0 // it stays a slave of the host's
+	}
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &attr); err != nil {
 		return fmt.Errorf("options: %w", err)
 	}
@@ -175,6 +178,7 @@ func component(at int, name string, isDir bool) (int, error) {
 
 // lofs returns a detached copy of the file or directory at special, a path of
 // the host. lofs passes through what is mounted below, a dataset does not.
+// The copy is a slave of the host's mount where that is shared.
 func lofs(special string, deep bool) (int, error) {
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
 	if deep {
@@ -227,7 +231,14 @@ func (r *root) pivot() error {
 type options struct {
 	attrs uint64
 	size  string // of a tmpfs
+	nosub bool   // of a lofs
 }
+
+// through reports whether a lofs mount shows what is mounted below its source
+// later. illumos' does unless it has nosub, and gives it its own options, which
+// Linux cannot. So one with more options than every mount of a zone has shows
+// nothing here: less than illumos, but nothing with other rights.
+func (o options) through() bool { return !o.nosub && o.attrs == unix.MOUNT_ATTR_NODEV }
 
 // parseOptions reads mount options. Whatever a zone mounts is nodevices.
 func parseOptions(words []string) (options, error) {
@@ -246,7 +257,9 @@ func parseOptions(words []string) (options, error) {
 				o.attrs |= unix.MOUNT_ATTR_NOEXEC
 			case "size":
 				o.size = value
-			case "", "rw", "nodevices", "devices", "setuid", "suid", "exec", "nosub", "zonedevfs":
+			case "nosub":
+				o.nosub = true
+			case "", "rw", "nodevices", "devices", "setuid", "suid", "exec", "sub", "zonedevfs":
 				// the default here, or what cannot be had in a zone
 			default:
 				if !strings.HasPrefix(key, "attrdir") {

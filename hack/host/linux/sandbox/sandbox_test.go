@@ -202,6 +202,51 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// TestLaterMounts: lofs shows what is mounted below its source after the zone
+// was booted, and a read-only source does not make that read-only.
+func TestLaterMounts(t *testing.T) {
+	f := setup(t)
+	base := filepath.Join(f.dir, "base")
+	if err := os.MkdirAll(base+"/slot/1", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, flags := range []uintptr{unix.MS_BIND, unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY, unix.MS_SHARED} {
+		if err := unix.Mount(base, base, "", flags, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { unix.Unmount(base, unix.MNT_DETACH) }) //nolint:errcheck // the directory's removal would tell
+	f.boot(t, 1, forever, func(s *zones.Sandbox) {
+		s.Mounts = []zones.Mount{
+			{Type: "lofs", Special: base + "/slot", Dir: "/e", Options: []string{"nodevices"}},
+			{Type: "lofs", Special: base + "/slot", Dir: "/nosub", Options: []string{"nosub"}},
+			{Type: "lofs", Special: base + "/slot", Dir: "/ro", Options: []string{"ro"}},
+		}
+	})
+	if _, _, st := f.sh(t, 1, "mkdir /e/2 || busybox rmdir /e/1 || busybox mv /e/1 /e/3"); st.ExitStatus() == 0 {
+		t.Error("the zone can change the mount points")
+	}
+	later := filepath.Join(base, "slot/1")
+	if err := unix.Mount("later", later, "tmpfs", unix.MS_NODEV, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(later, unix.MNT_DETACH) }) //nolint:errcheck // as above
+	if out, errOut, _ := f.sh(t, 1, "echo hello >/e/1/x; cat /e/1/x"); out != "hello\n" {
+		t.Errorf("the zone sees %q %q", out, errOut)
+	}
+	if b, err := os.ReadFile(later + "/x"); string(b) != "hello\n" {
+		t.Errorf("the host sees %q, %v", b, err)
+	}
+	if out, _, _ := f.sh(t, 1, "ls /nosub/1 /ro/1"); strings.Contains(out, "x") {
+		t.Errorf("it shows where it must not: %q", out)
+	}
+	// What the zone mounts there is not the host's to see.
+	f.sh(t, 1, "mkdir /e/1/inner && mount -t tmpfs inner /e/1/inner && touch /e/1/inner/secret")
+	if left, err := filepath.Glob(later + "/inner/*"); len(left) > 0 || err != nil {
+		t.Errorf("HOST PATH WAS CHANGED: %v, %v", left, err)
+	}
+}
+
 func TestMountsThatAreRefused(t *testing.T) {
 	f := setup(t)
 	host := filepath.Join(f.dir, "host")

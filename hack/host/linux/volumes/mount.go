@@ -37,7 +37,13 @@ func (v *Volumes) Mount(ctx context.Context, id uint64, dir string, o zfs.MountO
 	if err := unix.Mount(v.Dir(id), dir, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s: %w", dir, err)
 	}
-	if err := v.Remount(ctx, id, dir, o); err != nil {
+	err := v.Remount(ctx, id, dir, o)
+	if err == nil {
+		// What is mounted below later shows through the lofs mounts of zones,
+		// which are made as its slaves.
+		err = unix.Mount("", dir, "", unix.MS_SHARED, "")
+	}
+	if err != nil {
 		return errors.Join(err, unix.Unmount(dir, 0))
 	}
 	return nil
