@@ -41,7 +41,7 @@ func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.Container
 	if c.Attempt != r.Attempt || r.Phase == podinit.Exited {
 		return false
 	}
-	if c.Phase != podinit.Waiting && !isInit(pod, r.Name) {
+	if c.Phase != podinit.Waiting && !isInit(pod, r.Name) && translate.Spare(pod, r.Name) == 0 {
 		st.Initialized = true // it was not started before the init containers were done
 	}
 	switch c.Phase {
@@ -184,7 +184,7 @@ func result(st *ledger.State, pod *corev1.Pod, now time.Time) (ledger.End, bool)
 	seen := false
 	for i := range st.Containers {
 		r := &st.Containers[i]
-		if r.Exit == nil || sidecar(pod, r.Name) {
+		if r.Exit == nil || sidecar(pod, r.Name) || translate.Spare(pod, r.Name) > 0 {
 			continue
 		}
 		seen = true

@@ -30,6 +30,9 @@ func (w *worker) eventOn(pod *corev1.Pod, c *corev1.Container, kind, reason, for
 				list = "initContainers"
 			}
 		}
+		if translate.Spare(pod, c.Name) > 0 {
+			list = "ephemeralContainers"
+		}
 		ref.FieldPath = fmt.Sprintf("spec.%s{%s}", list, c.Name)
 	}
 	w.p.c.Events.Eventf(ref, kind, reason, format, args...)
@@ -37,7 +40,7 @@ func (w *worker) eventOn(pod *corev1.Pod, c *corev1.Container, kind, reason, for
 
 // announce tells what changed between two records.
 func (w *worker) announce(pod *corev1.Pod, before, after ledger.State) {
-	for _, c := range translate.AllContainers(pod) {
+	for _, c := range translate.EveryContainer(pod) {
 		was, is := before.Container(c.Name), after.Container(c.Name)
 		if was == nil || is == nil {
 			continue

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones"
+	"reddwarf.io/reddwarf/zones/podinit"
 )
 
 // fakeHost is a host that keeps state and refuses what a host would refuse. It
@@ -59,6 +61,7 @@ type fakeZone struct {
 	id     int
 	config zones.Config
 	init   *fakePodinit // nil unless running
+	spares map[int]bool // the places in which there is a root
 }
 
 func newFakeHost(t *testing.T) *fakeHost {
@@ -142,7 +145,7 @@ func (s session) Configure(ctx context.Context, c zones.Config) error {
 		if z, ok := s.zones[c.Name]; ok && z.state != zones.Configured {
 			return fmt.Errorf("configure %s: %w", c.Name, zones.ErrState)
 		}
-		s.zones[c.Name] = &fakeZone{state: zones.Configured, id: -1, config: c}
+		s.zones[c.Name] = &fakeZone{state: zones.Configured, id: -1, config: c, spares: map[int]bool{}}
 		return nil
 	})
 }
@@ -275,6 +278,26 @@ func (s session) ResetContainer(ctx context.Context, uid, container string) erro
 			return storage.ErrNotFound
 		}
 		s.resets[container]++
+		return nil
+	})
+}
+
+func (s session) EnsureSpares(_ context.Context, slot int) (string, error) {
+	return filepath.Join(s.dir, "spares", strconv.Itoa(slot)), nil
+}
+
+func (s session) EnsureSpare(ctx context.Context, uid, container, image string, slot, n int) error {
+	return s.do(ctx, "spare", func() error {
+		z, ok := s.zones[translate.ZoneName(uid)]
+		want := filepath.Join(s.dir, "spares", strconv.Itoa(slot))
+		if !ok || !slices.ContainsFunc(z.config.Mounts, func(m zones.Mount) bool { return m.Source == want && m.Target == podinit.SpareDir }) {
+			return fmt.Errorf("the zone does not have %s mounted", want)
+		}
+		if _, ok := s.datasets["pods/"+uid]; !ok {
+			return storage.ErrNotFound
+		}
+		s.datasets["pods/"+uid+"/e-"+container] = image
+		z.spares[n] = true
 		return nil
 	})
 }

@@ -19,6 +19,7 @@ import (
 // does and keeps the state file.
 type fakePodinit struct {
 	host *fakeHost
+	zone *fakeZone
 	dir  string
 
 	mu      sync.Mutex
@@ -42,7 +43,7 @@ func bootPodinit(h *fakeHost, z *fakeZone, id int) (*fakePodinit, error) {
 		return nil, err
 	}
 	p := &fakePodinit{
-		host: h, dir: dir, spec: spec, ended: make(chan struct{}), changed: make(chan struct{}),
+		host: h, zone: z, dir: dir, spec: spec, ended: make(chan struct{}), changed: make(chan struct{}),
 		exits: map[string]func(int, int){}, started: map[string]podinit.Container{},
 		state: podinit.State{Version: podinit.Version, PodUID: spec.PodUID, Boot: fmt.Sprintf("boot%d", id)},
 	}
@@ -168,6 +169,10 @@ func (c fakeChannel) Start(ctx context.Context, pc podinit.Container) error {
 			return err
 		}
 		s := c.init.find(pc.Name)
+		if s == nil && c.init.zone.spares[pc.Spare] {
+			c.init.state.Containers = append(c.init.state.Containers, podinit.ContainerState{Name: pc.Name, Phase: podinit.Waiting})
+			s = c.init.find(pc.Name)
+		}
 		switch {
 		case s == nil:
 			return fmt.Errorf("no container %q", pc.Name)

@@ -14,8 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"reddwarf.io/reddwarf/provider/translate"
 )
 
 func execHook(args ...string) *corev1.LifecycleHandler {
@@ -254,33 +252,6 @@ func TestSidecarsComeBackWithTheZone(t *testing.T) {
 		s := w.status()
 		if s.InitContainerStatuses[0].RestartCount != 1 || s.InitContainerStatuses[1].RestartCount != 1 {
 			t.Errorf("init containers: %+v", s.InitContainerStatuses)
-		}
-	})
-}
-
-// TestEphemeralContainersAreRefused by their status and an event, and the pod
-// goes on.
-func TestEphemeralContainersAreRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		pod := w.create(testPod())
-		settle(5 * time.Second)
-		pod = pod.DeepCopy()
-		pod.Status = w.status()
-		pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debugger", Image: "web:1"}}}
-		for range 2 { // the event comes once
-			if err := w.p.UpdatePod(t.Context(), w.api.put(pod)); err != nil {
-				t.Fatal(err)
-			}
-			settle(time.Second)
-		}
-		w.mustRun()
-		s := w.status().EphemeralContainerStatuses
-		if len(s) != 1 || s[0].State.Waiting == nil || s[0].State.Waiting.Reason != translate.ReasonUnsupported {
-			t.Errorf("statuses are %+v", s)
-		}
-		if n := strings.Count(strings.Join(w.events.reasons, "\n"), "Failed: Error: ephemeral container debugger"); n != 1 {
-			t.Errorf("%d events in %q", n, w.events.reasons)
 		}
 	})
 }

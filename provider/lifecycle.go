@@ -54,7 +54,7 @@ func (p *Provider) accept(pod *corev1.Pod) ledger.State {
 	if t := pod.Status.StartTime; t != nil && !t.IsZero() {
 		st.Accepted = t.Time // of an agent whose record was lost
 	}
-	for _, c := range translate.AllContainers(pod) {
+	for _, c := range translate.EveryContainer(pod) {
 		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
 	}
 	node := p.c.Node

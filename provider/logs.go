@@ -144,7 +144,7 @@ const (
 // explain gives attempts that failed without a message the end of their log,
 // where the pod wants that.
 func (w *worker) explain(pod *corev1.Pod, before ledger.State, after *ledger.State) {
-	for _, c := range translate.AllContainers(pod) {
+	for _, c := range translate.EveryContainer(pod) {
 		was, is := before.Container(c.Name), after.Container(c.Name)
 		if c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError || was == nil || is == nil ||
 			was.Phase == podinit.Exited || is.Exit == nil || is.Exit.Code == 0 || is.Exit.Message != "" {

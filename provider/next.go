@@ -286,7 +286,7 @@ func (v view) follow() step {
 	for _, r := range turn(v.pod, v.st, v.startFailed) {
 		out = sooner(v.drive(r), out)
 	}
-	return out
+	return sooner(out, v.driveEphemeral())
 }
 
 func (v view) startFailed(name string) bool {

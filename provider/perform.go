@@ -134,7 +134,13 @@ func (w *worker) makeStorage(ctx context.Context) error {
 	w.mu.Lock()
 	st := w.st.Clone()
 	w.mu.Unlock()
+	if d.Spares, err = w.p.c.Storage.EnsureSpares(ctx, st.Slot); err != nil {
+		return err
+	}
 	for _, c := range st.Containers {
+		if translate.Spare(pod, c.Name) > 0 {
+			continue // its root comes when it is started
+		}
 		name, err := w.p.c.Storage.EnsureContainer(ctx, w.uid, c.Name, c.Image.Dataset)
 		if err != nil {
 			return &fault{c.Name, translate.ReasonCreateError, err}
@@ -215,12 +221,7 @@ func (w *worker) start(ctx context.Context, name string) error {
 		return err
 	}
 	pod := in.Pod
-	var c *corev1.Container
-	for _, have := range translate.AllContainers(pod) {
-		if have.Name == name {
-			c = have
-		}
-	}
+	c := container(pod, name)
 	pc, err := translate.Container(in, c)
 	if err != nil {
 		return configFault(name, err)
@@ -229,6 +230,11 @@ func (w *worker) start(ctx context.Context, name string) error {
 	pc.Attempt = w.st.Container(name).Attempt
 	w.mu.Unlock()
 	w.forgetAttempts(attempt{name, pc.Attempt})
+	if pc.Spare > 0 {
+		if err := w.p.c.Storage.EnsureSpare(ctx, w.uid, name, in.Images[name].Dataset, in.Slot, pc.Spare); err != nil {
+			return &fault{name, translate.ReasonCreateError, err}
+		}
+	}
 	if pc.Attempt > 0 {
 		if err := w.p.c.Storage.ResetContainer(ctx, w.uid, name); err != nil {
 			return &fault{name, translate.ReasonCreateError, err}

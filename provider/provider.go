@@ -62,6 +62,8 @@ type Storage interface {
 	EnsurePod(ctx context.Context, uid string, quota int64) (zonepath string, err error)
 	EnsureContainer(ctx context.Context, uid, container, image string) (dataset string, err error)
 	ResetContainer(ctx context.Context, uid, container string) error
+	EnsureSpares(ctx context.Context, slot int) (dir string, err error)
+	EnsureSpare(ctx context.Context, uid, container, image string, slot, n int) error
 	EnsureVolume(ctx context.Context, uid, volume string, size int64) (dataset string, err error)
 	RemovePod(ctx context.Context, uid string) error
 	Pods(ctx context.Context) ([]storage.Pod, error)

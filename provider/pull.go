@@ -20,12 +20,7 @@ func (w *worker) pull(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	var c *corev1.Container
-	for _, have := range translate.AllContainers(in.Pod) {
-		if have.Name == name {
-			c = have
-		}
-	}
+	c := container(in.Pod, name)
 	keys, err := w.p.keychain(ctx, in.Pod)
 	if err != nil {
 		return err

@@ -163,7 +163,7 @@ func containerNamed(pod *corev1.Pod, name string) (string, error) {
 	if name == "" {
 		return pod.Spec.Containers[0].Name, nil
 	}
-	for _, c := range translate.AllContainers(pod) {
+	for _, c := range translate.EveryContainer(pod) {
 		if c.Name == name {
 			return name, nil
 		}

@@ -87,7 +87,7 @@ func stopIn(st *ledger.State, a attempt, s ledger.Stop) {
 }
 
 func container(pod *corev1.Pod, name string) *corev1.Container {
-	for _, c := range translate.AllContainers(pod) {
+	for _, c := range translate.EveryContainer(pod) {
 		if c.Name == name {
 			return c
 		}

@@ -12,6 +12,7 @@ import (
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -134,14 +135,12 @@ func (w *worker) update(pod *corev1.Pod) error {
 	if w.erased {
 		return nil
 	}
-	before := w.pod
 	w.pod = pod.DeepCopy()
 	if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
 		return err
 	}
-	for i := len(before.Spec.EphemeralContainers); i < len(pod.Spec.EphemeralContainers); i++ { // only ever appended to
-		w.eventOn(pod, nil, corev1.EventTypeWarning, "Failed", "Error: ephemeral container %s: %s",
-			pod.Spec.EphemeralContainers[i].Name, translate.NoEphemeral)
+	if err := w.addEphemeralLocked(); err != nil {
+		return err
 	}
 	w.poke()
 	w.p.c.Cluster.Register(w.pod)
@@ -203,7 +202,7 @@ func (w *worker) observed() translate.Observed {
 	defer w.mu.Unlock()
 	return translate.Observed{
 		Pod: w.pod, Node: w.p.c.Node, State: w.st.Clone(), Now: time.Now(),
-		ZoneRuns: runs && w.st.Boot != "", Waiting: maps.Clone(w.waiting),
+		ZoneRuns: runs && w.st.Boot != "", Spares: storage.Spares, Waiting: maps.Clone(w.waiting),
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // rootDirs are the directories of a pod zone's root. Mount points must be
 // there before zoneadm makes the zone ready.
 var rootDirs = []string{
-	"bin", "c", "dev", "etc", "lib", "native", "proc", "reddwarf/logs", "reddwarf/run", "reddwarf/spec",
+	"bin", "c", "dev", "e", "etc", "lib", "native", "proc", "reddwarf/logs", "reddwarf/run", "reddwarf/spec",
 	"sbin", "system/contract", "system/object", "tmp", "usr/bin", "usr/lib", "usr/sbin", "v", "var/run", "var/tmp",
 }
 

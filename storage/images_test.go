@@ -67,7 +67,7 @@ func TestImageLife(t *testing.T) {
 	if have, err := s.HasImage(ctx, "top"); err != nil || have {
 		t.Errorf("HasImage = %v, %v after its removal", have, err)
 	}
-	if got, want := h.names(t), []string{"", "/images", "/pods"}; !slices.Equal(got, want) {
+	if got, want := h.names(t), []string{"", "/images", "/pods", "/spares"}; !slices.Equal(got, want) {
 		t.Errorf("datasets %q, want %q", got, want)
 	}
 }

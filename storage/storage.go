@@ -7,6 +7,8 @@
 //	pods/<uid>              the zone path of a pod
 //	pods/<uid>/c-<name>     a container's root: a clone of an image, with @start
 //	pods/<uid>/v-<name>     a volume that lives as long as the pod
+//	pods/<uid>/e-<name>     the root of a container that came after the boot
+//	spares/<n>              mount points for those, read-only
 //
 // The package's one surprising rule: only a dataset that carries our user
 // property itself, with the value that its name implies, is ever changed or
@@ -29,9 +31,10 @@ import (
 // User properties that mark our datasets. Children inherit them by path, so a
 // mark counts only where its source is "local".
 const (
-	uidProperty   = "io.reddwarf:uid"   // on pods/<uid>, the UID
-	imageProperty = "io.reddwarf:image" // on images/<id>, the id
-	rootProperty  = "io.reddwarf:root"  // on the root dataset, "1"
+	uidProperty    = "io.reddwarf:uid"    // on pods/<uid>, the UID
+	imageProperty  = "io.reddwarf:image"  // on images/<id>, the id
+	sparesProperty = "io.reddwarf:spares" // on spares/<n>, the number
+	rootProperty   = "io.reddwarf:root"   // on the root dataset, "1"
 )
 
 // Config says where a Store keeps its datasets.
@@ -53,6 +56,9 @@ type Store struct {
 
 	mu     sync.Mutex
 	images map[string]bool // complete image datasets seen since the start
+
+	spareMu sync.Mutex   // held while a block is made
+	spares  map[int]bool // complete blocks seen since the start
 }
 
 // New returns the Store that c describes. It runs nothing; see [Store.Setup].
@@ -63,17 +69,17 @@ func New(r command.Runner, c Config) *Store {
 	if c.Root == "" {
 		c.Root = "/" + c.Pool + "/reddwarf"
 	}
-	return &Store{run: r, name: c.Pool + "/reddwarf", dir: c.Root, images: map[string]bool{}}
+	return &Store{run: r, name: c.Pool + "/reddwarf", dir: c.Root, images: map[string]bool{}, spares: map[int]bool{}}
 }
 
-// Setup makes the root dataset and the two below it, each of them only if it
+// Setup makes the root dataset and the three below it, each of them only if it
 // is absent. It refuses a root dataset that is not ours or is mounted
 // elsewhere than Config.Root.
 func (s *Store) Setup(ctx context.Context) error {
 	if err := s.setupRoot(ctx); err != nil {
 		return err
 	}
-	for _, child := range []string{"images", "pods"} {
+	for _, child := range []string{"images", "pods", "spares"} {
 		if err := s.create(ctx, s.name+"/"+child); err != nil && !errors.Is(err, ErrExists) {
 			return err
 		}

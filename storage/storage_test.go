@@ -20,13 +20,13 @@ func TestSetupIsRepeatable(t *testing.T) {
 	if err := s.Setup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []string{"/images", "/pods"} {
+	for _, d := range []string{"/images", "/pods", "/spares"} {
 		fi, err := os.Stat(h.root + d)
 		if err != nil || fi.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v, want mode 0700", d, fi, err)
 		}
 	}
-	want := []string{"", "/images", "/pods"}
+	want := []string{"", "/images", "/pods", "/spares"}
 	if got := h.names(t); !slices.Equal(got, want) {
 		t.Errorf("datasets %q, want %q", got, want)
 	}
@@ -89,7 +89,7 @@ func TestPodLife(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := []string{"", "/images", "/images/img", "/images/img@image", "/pods"}
+	want := []string{"", "/images", "/images/img", "/images/img@image", "/pods", "/spares"}
 	if got := h.names(t); !slices.Equal(got, want) {
 		t.Errorf("datasets %q, want %q", got, want)
 	}

@@ -71,7 +71,7 @@ func (s *Store) parseUsage(out []byte) (map[string]PodUsage, error) {
 		switch {
 		case child == "":
 			p.Usage, p.Own = u, n[3]
-		case strings.HasPrefix(child, "c-"):
+		case strings.HasPrefix(child, "c-"), strings.HasPrefix(child, "e-"):
 			p.Containers[child[2:]] = u
 		case strings.HasPrefix(child, "v-"):
 			p.Volumes[child[2:]] = u

@@ -116,17 +116,3 @@ volumeMounts: [{name: plain, mountPath: /plain}, {name: limited, mountPath: /lim
 		}
 	}
 }
-
-// TestEphemeralContainerSaysWhyNot: kubectl debug is told, and the pod goes on.
-func TestEphemeralContainerSaysWhyNot(t *testing.T) {
-	apply(t, pod("debugged", busyboxImage, "terminationGracePeriodSeconds: 1", `command: ["sleep", "3600"]`))
-	waitPod(t, "debugged", "a ready pod", ready)
-	kubectl(t, "debug", "debugged", "--image="+busyboxImage, "--container=tool", "--", "true")
-	waitEvent(t, "debugged", "Failed: Error: ephemeral container tool")
-	p := waitPod(t, "debugged", "the status of the ephemeral container", func(p *corev1.Pod) bool {
-		return len(p.Status.EphemeralContainerStatuses) == 1 && p.Status.EphemeralContainerStatuses[0].State.Waiting != nil
-	})
-	if !ready(p) {
-		t.Errorf("the pod is not ready any more: %s", describe(p))
-	}
-}

@@ -107,6 +107,7 @@ func Container(in Input, c *corev1.Container) (podinit.Container, error) {
 	}
 	pc := podinit.Container{
 		Name:                   c.Name,
+		Spare:                  Spare(in.Pod, c.Name),
 		Args:                   args,
 		Env:                    mergeEnv(image.Env, kernelHostname(in.Pod, in.Node), c.TTY, vars),
 		Dir:                    workingDir(c, image),

@@ -44,6 +44,9 @@ type Observed struct {
 	// ZoneRuns tells whether the pod's zone is up: its sandbox and network.
 	ZoneRuns bool
 
+	// Spares is how many ephemeral containers a pod can have.
+	Spares int
+
 	// Waiting are the reasons of containers that could not be started, by
 	// container. Others that wait are being created.
 	Waiting map[string]Waiting
@@ -65,7 +68,7 @@ func Status(o Observed) corev1.PodStatus {
 	s.PodIP, s.PodIPs = podIPs(o.State.Addresses)
 	s.InitContainerStatuses = o.containers(o.Pod.Spec.InitContainers)
 	s.ContainerStatuses = o.containers(o.Pod.Spec.Containers)
-	s.EphemeralContainerStatuses = refused(o.Pod.Spec.EphemeralContainers)
+	s.EphemeralContainerStatuses = o.ephemeral()
 	s.Phase, s.Reason, s.Message = o.phase(), "", ""
 	if o.over() {
 		s.Reason, s.Message = o.State.End.Reason, o.State.End.Message
@@ -74,19 +77,17 @@ func Status(o Observed) corev1.PodStatus {
 	return s
 }
 
-// NoEphemeral is why an ephemeral container does not run here: its root would
-// have to come into a zone that runs, and the host mounts nothing below the
-// root of such a zone.
-const NoEphemeral = "this node cannot add a container to a zone that runs; use kubectl exec, or kubectl debug --copy-to"
-
-// refused are the statuses of ephemeral containers.
-func refused(list []corev1.EphemeralContainer) []corev1.ContainerStatus {
+// ephemeral are the statuses of ephemeral containers. Nobody waits for them:
+// they are never ready, and whether they have started is not said.
+func (o Observed) ephemeral() []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
-	for _, c := range list {
-		out = append(out, corev1.ContainerStatus{
-			Name: c.Name, Image: c.Image,
-			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: ReasonUnsupported, Message: NoEphemeral}},
-		})
+	for _, c := range Ephemeral(o.Pod) {
+		s := o.status(c)
+		s.Ready, s.Started = false, nil
+		if why := AdmitEphemeral(o.Pod, c.Name, o.Spares); why != nil && s.State.Waiting != nil {
+			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: why.Reason, Message: why.Message}
+		}
+		out = append(out, s)
 	}
 	return out
 }
@@ -148,14 +149,17 @@ func (o Observed) initialized() bool {
 func (o Observed) containers(list []corev1.Container) []corev1.ContainerStatus {
 	var out []corev1.ContainerStatus
 	for i := range list {
-		c := &list[i]
-		r := o.State.Container(c.Name)
-		if r == nil {
-			r = &ledger.Container{Name: c.Name, Phase: podinit.Waiting}
-		}
-		out = append(out, o.container(c, r))
+		out = append(out, o.status(&list[i]))
 	}
 	return out
+}
+
+func (o Observed) status(c *corev1.Container) corev1.ContainerStatus {
+	r := o.State.Container(c.Name)
+	if r == nil {
+		r = &ledger.Container{Name: c.Name, Phase: podinit.Waiting}
+	}
+	return o.container(c, r)
 }
 
 func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.ContainerStatus {

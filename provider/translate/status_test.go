@@ -61,7 +61,14 @@ func TestStatus(t *testing.T) {
 		}},
 		{"ephemeral", func(o *Observed) {
 			running(&o.State.Containers[0])
-			o.Pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debugger", Image: "tools:1"}}}
+			o.Spares = 2
+			for _, name := range []string{"debugger", "pulls", "too-many"} {
+				o.Pod.Spec.EphemeralContainers = append(o.Pod.Spec.EphemeralContainers,
+					corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, Image: "tools:1"}})
+				o.State.Containers = append(o.State.Containers, ledger.Container{Name: name, Phase: podinit.Waiting})
+			}
+			running(&o.State.Containers[1])
+			o.Waiting = map[string]Waiting{"pulls": {ReasonErrImagePull, "tools:1: image not found"}}
 		}},
 		{"hook", func(o *Observed) {
 			running(&o.State.Containers[0]) // which is not shown yet

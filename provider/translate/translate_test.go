@@ -258,7 +258,7 @@ func TestLongestNames(t *testing.T) {
 		t.Errorf("host name is %q", spec.Hostname)
 	}
 	f, _ := zones.DistroFeatures("omnios")
-	if _, err := Zone(in, Datasets{ZonePath: "/rpool/reddwarf/pods/" + uid, Containers: map[string]string{"web": "rpool/reddwarf/pods/" + uid + "/c-web"}}).Script(f); err != nil {
+	if _, err := Zone(in, Datasets{ZonePath: "/rpool/reddwarf/pods/" + uid, Spares: "/rpool/reddwarf/spares/0/17", Containers: map[string]string{"web": "rpool/reddwarf/pods/" + uid + "/c-web"}}).Script(f); err != nil {
 		t.Error(err)
 	}
 }
@@ -315,7 +315,8 @@ func TestZoneConfig(t *testing.T) {
 		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m")},
 	}
 	d := Datasets{
-		ZonePath: "/rpool/reddwarf/pods/" + uid, Containers: map[string]string{"web": "rpool/c-web"}, Volumes: map[string]string{"limited": "rpool/v-limited"},
+		ZonePath: "/rpool/reddwarf/pods/" + uid, Spares: "/rpool/reddwarf/spares/0/17",
+		Containers: map[string]string{"web": "rpool/c-web"}, Volumes: map[string]string{"limited": "rpool/v-limited"},
 	}
 	f, _ := zones.DistroFeatures("omnios")
 	script, err := Zone(input(p), d).Script(f)

@@ -40,6 +40,7 @@ type Datasets struct {
 	ZonePath   string
 	Containers map[string]string // container roots, by container
 	Volumes    map[string]string // emptyDirs with a size limit, by volume
+	Spares     string            // directory with the places of ephemeral containers' roots
 }
 
 // Zone returns the configuration of the pod's zone.
@@ -99,6 +100,10 @@ func zoneMounts(in Input, d Datasets) []zones.Mount {
 		{Target: podinit.SpecDir, Source: path.Join(d.ZonePath, SpecDir), Type: "lofs", Options: ro},
 		{Target: podinit.RunDir, Source: path.Join(d.ZonePath, RunDir), Type: "lofs", Options: rw},
 		{Target: podinit.LogDir, Source: path.Join(d.ZonePath, LogDir), Type: "lofs", Options: rw},
+		// What the host mounts below it later appears in the zone. The zone can
+		// change nothing in it: not because of an option here, which would hold
+		// for those mounts too, but because its file system is read-only.
+		{Target: podinit.SpareDir, Source: d.Spares, Type: "lofs", Options: rw},
 	}
 	for _, c := range AllContainers(in.Pod) {
 		mounts = append(mounts, zones.Mount{

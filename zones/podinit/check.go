@@ -16,6 +16,7 @@ const (
 	MaxSpec       = 8 << 20 // bytes of SpecFile
 	MaxContainers = 256
 	MaxMessage    = 4096 // bytes of a termination message, as a kubelet's
+	MaxSpare      = 255  // the highest place below SpareDir
 	maxName       = 63
 	maxErrorText  = 4096
 	maxAttempt    = 1 << 30
@@ -82,6 +83,9 @@ func (c Container) Validate() error {
 	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if c.Attempt < 0 || c.Attempt > maxAttempt {
 		fault("attempt %d", c.Attempt)
+	}
+	if c.Spare < 0 || c.Spare > MaxSpare {
+		fault("place %d of a root", c.Spare)
 	}
 	if len(c.Args) == 0 {
 		fault("no program to run")

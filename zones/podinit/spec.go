@@ -26,6 +26,7 @@ const (
 	RunDir       = "/reddwarf/run"  // written by podinit: socket and state
 	LogDir       = "/reddwarf/logs" // written by podinit: CONTAINER/ATTEMPT.log
 	ContainerDir = "/c"             // container roots, /c/NAME
+	SpareDir     = "/e"             // roots that came after the boot, /e/NUMBER
 	VolumeDir    = "/v"             // volumes, /v/NAME
 
 	SpecFile   = "pod.json"     // in SpecDir
@@ -74,6 +75,11 @@ type Network struct {
 // for users given by name, which only the image's own files can resolve.
 type Container struct {
 	Name string `json:"name"`
+
+	// Spare is the number of the container's root below SpareDir, for one that
+	// came after the zone's boot; 0 for one with a root of its own in
+	// ContainerDir. Such a container need not be in the Spec.
+	Spare int `json:"spare,omitempty"`
 
 	// Attempt counts the starts, from 0. Logs and states are kept by it.
 	Attempt int `json:"attempt"`

@@ -58,10 +58,18 @@ func (c *container) wishes() []wish {
 
 func messageFile(container string) string { return container + ".message" }
 
+// home is where the container's root is mounted.
+func (c *container) home() string {
+	if c.spec.Spare > 0 {
+		return c.s.config.spare(c.spec.Spare)
+	}
+	return c.s.config.root(c.spec.Name)
+}
+
 // mount makes the container's root ready and returns its path. What a failure
 // leaves behind unmount takes away.
 func (c *container) mount() (string, error) {
-	root := c.s.config.root(c.spec.Name)
+	root := c.home()
 	if info, err := os.Lstat(root); err != nil || !info.IsDir() {
 		return "", fmt.Errorf("no root file system at %s", root)
 	}
@@ -165,11 +173,14 @@ const (
 // unmount takes away everything mounted below the container's root, by whoever
 // it was mounted. Only when that is done may the root be rolled back.
 func (c *container) unmount() error {
-	root, view := c.s.config.root(c.spec.Name), c.s.config.view(c.spec.Name)
-	return c.s.mounter().unmountBelow(root, view)
+	root, view := c.home(), c.s.config.view(c.spec.Name)
+	return c.s.mounter().unmountAll(func(p string) bool {
+		return strings.HasPrefix(p, root+"/") || p == view || strings.HasPrefix(p, view+"/")
+	})
 }
 
-func (m mounter) unmountBelow(root, view string) error {
+// unmountAll takes away every mount that ours accepts, newest first.
+func (m mounter) unmountAll(ours func(point string) bool) error {
 	for try := 0; ; try++ {
 		points, err := mountPoints()
 		if err != nil {
@@ -178,7 +189,7 @@ func (m mounter) unmountBelow(root, view string) error {
 		var last error
 		left := 0
 		for _, p := range slices.Backward(points) {
-			if !strings.HasPrefix(p, root+"/") && p != view && !strings.HasPrefix(p, view+"/") {
+			if !ours(p) {
 				continue
 			}
 			if err := m.unmount(p, try >= unmountTries); err != nil {

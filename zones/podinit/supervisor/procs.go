@@ -34,8 +34,8 @@ func (c *container) members() []int {
 	for _, p := range all {
 		at[p.pid] = p
 	}
-	mine := []string{c.s.config.root(c.spec.Name), c.s.config.view(c.spec.Name)}
-	roots := []string{c.s.config.root(""), c.s.config.view("")}
+	mine := []string{c.home(), c.s.config.view(c.spec.Name)}
+	roots := c.s.config.roots()
 	var found []int
 	for _, p := range all {
 		switch {

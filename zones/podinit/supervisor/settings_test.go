@@ -164,6 +164,69 @@ ls /up-target
 	}
 }
 
+// TestSpareRoot: a container that nobody knew of at the boot runs in a root
+// that the host has put into one of the places for those.
+func TestSpareRoot(t *testing.T) {
+	z := zonetest.New(t)
+	z.Busybox(t, "web")
+	tool := z.Busybox(t, "tool")
+	if err := os.MkdirAll(z.Root("e"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(tool, z.Root("e/3")); err != nil {
+		t.Fatal(err)
+	}
+	z.Write(t, "v/data/file", "of the pod\n")
+	z.Boot(t, shell("web", "sleep 1000"))
+	c := z.Client()
+	until(t, c, "web", running)
+
+	spare := shell("tool", "cat /data/file; pidof sleep >/dev/null && echo sees web; echo message >/dev/termination-log; touch /data/new; exit 3")
+	spare.Spare, spare.ReadOnlyRoot, spare.TerminationMessagePath = 3, true, "/dev/termination-log"
+	spare.Mounts = []podinit.Mount{{Volume: "data", Target: "/data"}}
+	if err := c.Start(t.Context(), spare); err != nil {
+		t.Fatal(err)
+	}
+	got := until(t, c, "tool", exited)
+	if got.ExitCode != 3 || got.Message != "message\n" || got.StartError != "" {
+		t.Errorf("it ended as %+v", got)
+	}
+	if log := readLog(t, z, "tool/0.log"); !strings.Contains(log, "of the pod") || !strings.Contains(log, "sees web") {
+		t.Errorf("its log is %q", log)
+	}
+	if _, err := os.Stat(z.Root("v/data/new")); err != nil {
+		t.Error(err)
+	}
+
+	// One that still runs ends with the zone, and the next boot knows of both.
+	spare.Name, spare.Spare = "second", 4
+	spare.Args = []string{"sh", "-c", "sleep 1000"}
+	if err := c.Start(t.Context(), spare); err != nil {
+		t.Fatal(err)
+	}
+	if got := until(t, c, "second", exited); !strings.Contains(got.StartError, "no root file system") {
+		t.Errorf("without a root: %+v", got)
+	}
+	spare.Name, spare.Spare = "third", 3
+	if err := c.Start(t.Context(), spare); err != nil {
+		t.Fatal(err)
+	}
+	until(t, c, "third", running)
+	z.Kill()
+	z.BootAgain(t)
+	state, err := z.Client().State(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := map[string]int{}
+	for _, s := range state.Containers {
+		ends[s.Name] = s.ExitCode
+	}
+	if ends["tool"] != 3 || ends["third"] != 137 {
+		t.Errorf("after the zone's restart: %+v", state.Containers)
+	}
+}
+
 func TestReadOnlyRoot(t *testing.T) {
 	z := zonetest.New(t)
 	z.Busybox(t, "web")

@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -47,6 +48,8 @@ func (c Config) spec() string            { return filepath.Join(c.Base, podinit.
 func (c Config) run() string             { return filepath.Join(c.Base, podinit.RunDir) }
 func (c Config) logs() string            { return filepath.Join(c.Base, podinit.LogDir) }
 func (c Config) root(name string) string { return filepath.Join(c.Base, podinit.ContainerDir, name) }
+func (c Config) spare(n int) string      { return filepath.Join(c.Base, podinit.SpareDir, strconv.Itoa(n)) }
+func (c Config) spares() string          { return filepath.Join(c.Base, podinit.SpareDir) }
 func (c Config) view(name string) string { return filepath.Join(c.Base, "/reddwarf/view", name) }
 func (c Config) volume(name string) string {
 	return filepath.Join(c.Base, podinit.VolumeDir, name)
@@ -157,7 +160,7 @@ func (s *Supervisor) startMarked() {
 // some brands start their init again without ending anything else. Whatever
 // else runs is the brand's.
 func (s *Supervisor) clearOut() {
-	roots := []string{s.config.root(""), s.config.view("")}
+	roots := s.config.roots()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		left := 0
 		s.brands = map[int]string{}
@@ -174,15 +177,23 @@ func (s *Supervisor) clearOut() {
 		}
 		time.Sleep(pause)
 	}
-	entries, err := os.ReadDir(s.config.root(""))
-	if err != nil {
-		return // there are no containers
+	if err := s.mounter().unmountAll(s.config.madeByUs); err != nil {
+		s.log.Printf("%v", err)
 	}
-	for _, e := range entries {
-		if err := s.mounter().unmountBelow(s.config.root(e.Name()), s.config.view(e.Name())); err != nil {
-			s.log.Printf("%v", err)
+}
+
+// roots are the directories below which containers have their roots.
+func (c Config) roots() []string { return []string{c.root(""), c.spares(), c.view("")} }
+
+// madeByUs reports whether what is mounted at point is podinit's doing or a
+// container's: it is inside a container's root, or a view of one.
+func (c Config) madeByUs(point string) bool {
+	for _, dir := range []string{c.root(""), c.spares()} {
+		if rest, ok := strings.CutPrefix(point, dir+"/"); ok {
+			return strings.Contains(rest, "/")
 		}
 	}
+	return strings.HasPrefix(point, c.view("")+"/")
 }
 
 // start begins an attempt, and returns when it runs or never will.
