@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -64,8 +67,15 @@ volumes: [{name: data, emptyDir: {}}]
 	if err := host.StartAgent(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if out := kubectl(t, "exec", "debugged", "-c", "third", "--", "sh", "-c", "touch /x && ls / | grep -c '^x$'"); out != "1\n" {
-		t.Errorf("exec printed %q", out)
+	err := bed.Eventually(t.Context(), time.Minute, "exec by the new agent", func(ctx context.Context) error {
+		out, err := bed.Kubectl(ctx, "exec", "debugged", "-c", "third", "--", "sh", "-c", "touch /x && ls / | grep -c '^x$'")
+		if err == nil && out != "1\n" {
+			err = fmt.Errorf("exec printed %q", out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	kubectl(t, "label", "pod", "debugged", "seen=again") // the new agent writes a status
 	p = waitPod(t, "debugged", "the label", func(p *corev1.Pod) bool { return p.Labels["seen"] == "again" })
