@@ -30,7 +30,7 @@ func (a *agent) kubeletAPI(ctx context.Context, p *provider.Provider) (func(cont
 	if err != nil {
 		return nil, fmt.Errorf("--client-ca-file: %w", err)
 	}
-	auth, err := server.NewAuth(a.api.api, ca)
+	auth, err := server.NewAuth(a.api.api, ca.VerifyOptions)
 	if err != nil {
 		return nil, err
 	}

@@ -9,60 +9,55 @@ import (
 	"time"
 
 	vklog "github.com/virtual-kubelet/virtual-kubelet/log"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apiserver/pkg/authentication/authenticator"
-	"k8s.io/apiserver/pkg/authentication/authenticatorfactory"
+	"k8s.io/apiserver/pkg/authentication/group"
+	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
+	"k8s.io/apiserver/pkg/authentication/request/union"
+	"k8s.io/apiserver/pkg/authentication/request/websocket"
+	"k8s.io/apiserver/pkg/authentication/request/x509"
+	"k8s.io/apiserver/pkg/authentication/token/cache"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
-	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
-	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
 )
 
 // How long the API server's answers hold, as for a kubelet.
 const (
-	tokenCacheTTL  = 2 * time.Minute
-	allowCacheTTL  = 5 * time.Minute
-	denyCacheTTL   = 30 * time.Second
-	reviewDeadline = 10 * time.Second
+	tokenCacheTTL = 2 * time.Minute
+	allowCacheTTL = 5 * time.Minute
+	denyCacheTTL  = 30 * time.Second
 )
 
 // Auth decides who a caller is and what it may do.
 type Auth struct {
 	authenticator authenticator.Request
-	authorizer    authorizer.UnconditionalAuthorizer
+	authorizer    access
 }
 
-// NewAuth returns an Auth that knows callers by a client certificate of clientCA,
-// or by a token that the API server confirms, and asks the API server what they
-// may do. client needs the right to create TokenReviews and
-// SubjectAccessReviews, which nodes have.
-func NewAuth(client kubernetes.Interface, clientCA dynamiccertificates.CAContentProvider) (*Auth, error) {
+// NewAuth returns an Auth that knows callers by a client certificate that
+// verifies with what clientCA returns at that moment, or by a token that the
+// API server confirms, and asks the API server what they may do. client needs
+// the right to create TokenReviews and SubjectAccessReviews, which nodes have.
+//
+// It puts together by hand what a kubelet takes from apiserver's
+// authenticatorfactory and authorizerfactory: these bring CEL, gRPC and an
+// exporter of OpenTelemetry, which cost each node megabytes, for conditions and
+// egress proxies that a node does not have.
+func NewAuth(client kubernetes.Interface, clientCA x509.VerifyOptionFunc) (*Auth, error) {
 	if client == nil || clientCA == nil {
 		return nil, errors.New("kubelet API: a client and a client CA are needed")
 	}
-	backoff := &wait.Backoff{Duration: 500 * time.Millisecond, Factor: 1.5, Jitter: 0.2, Steps: 5}
-	authn, _, err := authenticatorfactory.DelegatingAuthenticatorConfig{
-		Anonymous:                          nil, // there is no anonymous access
-		TokenAccessReviewClient:            client.AuthenticationV1(),
-		TokenAccessReviewTimeout:           reviewDeadline,
-		WebhookRetryBackoff:                backoff,
-		CacheTTL:                           tokenCacheTTL,
-		ClientCertificateCAContentProvider: clientCA,
-	}.New()
-	if err != nil {
-		return nil, fmt.Errorf("kubelet API: authentication: %w", err)
-	}
-	authz, err := authorizerfactory.DelegatingAuthorizerConfig{
-		SubjectAccessReviewClient: client.AuthorizationV1(),
-		AllowCacheTTL:             allowCacheTTL,
-		DenyCacheTTL:              denyCacheTTL,
-		WebhookRetryBackoff:       backoff,
-	}.New()
-	if err != nil {
-		return nil, fmt.Errorf("kubelet API: authorization: %w", err)
-	}
-	return &Auth{authenticator: authn, authorizer: authz}, nil
+	tokens := cache.New(tokenReviews{client.AuthenticationV1().TokenReviews()}, false, tokenCacheTTL, tokenCacheTTL)
+	return &Auth{
+		// There is no anonymous access: who is not known by one of these is
+		// not known.
+		authenticator: group.NewAuthenticatedGroupAdder(union.New(
+			x509.NewDynamic(clientCA, x509.CommonNameUserConversion),
+			bearertoken.New(tokens),
+			websocket.NewProtocolAuthenticator(tokens),
+		)),
+		authorizer: newAccessReviews(client.AuthorizationV1().SubjectAccessReviews()),
+	}, nil
 }
 
 func (a *Auth) complete() bool {
@@ -95,13 +90,13 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		for _, right := range rights {
-			decision, _, err := s.config.Auth.authorizer.Authorize(ctx, right)
+			allowed, err := s.config.Auth.authorizer.allowed(ctx, right)
 			if err != nil {
 				vklog.G(ctx).WithError(err).Error("kubelet API: authorization")
 				http.Error(w, "authorization error", http.StatusInternalServerError)
 				return
 			}
-			if decision == authorizer.DecisionAllow {
+			if allowed {
 				next.ServeHTTP(w, r)
 				return
 			}

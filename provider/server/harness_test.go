@@ -72,8 +72,8 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-// issue returns a certificate for name, with one usage.
-func (a *authority) issue(t *testing.T, name string, serial int64, usage x509.ExtKeyUsage) *tls.Certificate {
+// issue returns a certificate for name, with one usage. edit may change it.
+func (a *authority) issue(t *testing.T, name string, serial int64, usage x509.ExtKeyUsage, edit ...func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -85,6 +85,9 @@ func (a *authority) issue(t *testing.T, name string, serial int64, usage x509.Ex
 		ExtKeyUsage: []x509.ExtKeyUsage{usage}, KeyUsage: x509.KeyUsageDigitalSignature,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
+	for _, e := range edit {
+		e(template)
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
@@ -92,11 +95,19 @@ func (a *authority) issue(t *testing.T, name string, serial int64, usage x509.Ex
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// rights are what fakeAPI grants: "user verb subresource".
+// rights are what fakeAPI grants: "user verb subresource", or "@group verb
+// subresource".
 type rights []string
 
+// to reports whether the user or one of its groups has the right.
+func (r rights) to(user string, groups []string, right string) bool {
+	return slices.Contains(r, user+" "+right) ||
+		slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(r, "@"+g+" "+right) })
+}
+
 // fakeAPI answers reviews over HTTP, as an API server does. The token "T-name" is
-// that of user name. While broken is set it fails.
+// that of user name, for the API server itself; "V-name" is one that was made
+// for the audience vault. While broken is set it fails.
 type fakeAPI struct {
 	granted rights
 	mu      sync.Mutex
@@ -121,6 +132,15 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if name, ok := strings.CutPrefix(review.Spec.Token, "T-"); ok {
 			review.Status.Authenticated = true
 			review.Status.User.Username = name
+			review.Status.User.Groups = []string{"token-users"}
+		}
+		if name, ok := strings.CutPrefix(review.Spec.Token, "V-"); ok {
+			if slices.Contains(review.Spec.Audiences, "vault") { // somebody asked for it
+				review.Status.Authenticated, review.Status.Audiences = true, []string{"vault"}
+				review.Status.User.Username = name
+			} else {
+				review.Status.Error = "token audiences [\"vault\"] is invalid for the target audiences [\"api\"]"
+			}
 		}
 		answer = review
 	case "/apis/authorization.k8s.io/v1/subjectaccessreviews":
@@ -131,7 +151,7 @@ func (f *fakeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		a := review.Spec.ResourceAttributes
 		review.Status.Allowed = a != nil && a.Resource == "nodes" && a.Name == "node-1" && a.Group == "" && a.Namespace == "" &&
-			slices.Contains(f.granted, review.Spec.User+" "+a.Verb+" "+a.Subresource)
+			f.granted.to(review.Spec.User, review.Spec.Groups, a.Verb+" "+a.Subresource)
 		answer = review
 	default:
 		http.NotFound(w, r)
@@ -159,6 +179,12 @@ type harness struct {
 // granted.
 func start(t *testing.T, granted ...string) *harness {
 	t.Helper()
+	return startWith(t, nil, granted...)
+}
+
+// startWith is start with a client CA of its own; nil is the harness's.
+func startWith(t *testing.T, clientCA func() (x509.VerifyOptions, bool), granted ...string) *harness {
+	t.Helper()
 	h := &harness{ca: newAuthority(t), pods: newFakePods(), ended: make(chan error, 1)}
 	h.api = &fakeAPI{granted: append(rights{"admin get proxy", "admin create proxy", "admin get stats", "admin get metrics", "admin get log"}, granted...)}
 	apiServer := httptest.NewServer(h.api)
@@ -167,11 +193,14 @@ func start(t *testing.T, granted ...string) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca, err := dynamiccertificates.NewStaticCAContent("test", h.ca.pem())
-	if err != nil {
-		t.Fatal(err)
+	if clientCA == nil {
+		ca, err := dynamiccertificates.NewStaticCAContent("test", h.ca.pem())
+		if err != nil {
+			t.Fatal(err)
+		}
+		clientCA = ca.VerifyOptions
 	}
-	auth, err := NewAuth(client, ca)
+	auth, err := NewAuth(client, clientCA)
 	if err != nil {
 		t.Fatal(err)
 	}

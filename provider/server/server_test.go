@@ -19,8 +19,17 @@ import (
 )
 
 func TestAccess(t *testing.T) {
-	h := start(t, "scraper get metrics", "reader get pods", "checker get healthz", "viewer get proxy")
-	cert := func(name string) *tls.Certificate { return h.ca.issue(t, name, 5, x509.ExtKeyUsageClientAuth) }
+	h := start(t, "scraper get metrics", "reader get pods", "checker get healthz", "viewer get proxy",
+		"@ops get metrics", "@token-users get healthz", "@system:authenticated get configz")
+	cert := func(name string, edit ...func(*x509.Certificate)) *tls.Certificate {
+		return h.ca.issue(t, name, 5, x509.ExtKeyUsageClientAuth, edit...)
+	}
+	member := func(c *x509.Certificate) { c.Subject.Organization = []string{"dev", "ops"} }
+	expired := func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }
+	tomorrow := func(c *x509.Certificate) {
+		c.NotBefore, c.NotAfter = time.Now().Add(24*time.Hour), time.Now().Add(48*time.Hour)
+	}
+	nameless := func(c *x509.Certificate) { c.Subject.CommonName = "" }
 	foreign := newAuthority(t)
 	for _, tt := range []struct {
 		name   string
@@ -38,6 +47,17 @@ func TestAccess(t *testing.T) {
 		{"bad token", nil, "nonsense", "GET", "/pods", 401},
 		{"foreign certificate", []*tls.Certificate{foreign.issue(t, "admin", 5, x509.ExtKeyUsageClientAuth)}, "", "GET", "/pods", 401},
 		{"server certificate", []*tls.Certificate{h.ca.issue(t, "admin", 5, x509.ExtKeyUsageServerAuth)}, "", "GET", "/pods", 401},
+		{"expired certificate", []*tls.Certificate{cert("admin", expired)}, "", "GET", "/pods", 401},
+		{"expired certificate and a token", []*tls.Certificate{cert("admin", expired)}, "T-admin", "GET", "/pods", 200},
+		{"certificate of tomorrow", []*tls.Certificate{cert("admin", tomorrow)}, "", "GET", "/pods", 401},
+		{"certificate without a name", []*tls.Certificate{cert("", member, nameless)}, "", "GET", "/metrics", 401},
+		{"token for somebody else", nil, "V-admin", "GET", "/pods", 401},
+		{"organization is a group", []*tls.Certificate{cert("joe", member)}, "", "GET", "/metrics", 200},
+		{"group is not every right", []*tls.Certificate{cert("joe", member)}, "", "GET", "/pods", 403},
+		{"no member", []*tls.Certificate{cert("joe")}, "", "GET", "/metrics", 403},
+		{"group of a token", nil, "T-joe", "GET", "/healthz", 200},
+		{"authenticated by certificate", []*tls.Certificate{cert("joe")}, "", "GET", "/configz", 404}, // allowed, but there is none
+		{"authenticated by token", nil, "T-joe", "GET", "/configz", 404},
 		{"right by certificate", []*tls.Certificate{cert("admin")}, "", "GET", "/pods", 200},
 		{"right by token", nil, "T-admin", "GET", "/pods", 200},
 		{"no right", []*tls.Certificate{cert("nobody")}, "", "GET", "/pods", 403},
