@@ -5,6 +5,8 @@
 //	/sbin/init                    supervise the containers of the pod
 //	podinit supervise [--base D]  the same, by name, with every path below D
 //	podinit channel               join standard input and output to process 1
+//	podinit host DIR              supervise the host pod in DIR, in the global zone
+//	podinit sweep DIR             end what a host pod has left running and mounted
 //	sh -c "/sbin/podinit VERB"    as podinit VERB; likewise su USER -c
 package main
 
@@ -23,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"reddwarf.io/reddwarf/zones/podinit"
 	"reddwarf.io/reddwarf/zones/podinit/supervisor"
 )
 
@@ -59,7 +62,7 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 		words = verb
 	}
 	if len(words) == 0 {
-		fmt.Fprintln(errOut, "usage: podinit supervise | channel") //nolint:errcheck // as above
+		fmt.Fprintln(errOut, "usage: podinit supervise | channel | host DIR | sweep DIR") //nolint:errcheck // as above
 		return 2
 	}
 	switch words[0] {
@@ -71,6 +74,18 @@ func run(args []string, in io.Reader, out, errOut io.Writer) int {
 			err = supervisor.Relay(supervisor.Config{Base: base}, in, out)
 		}
 		return report(err, errOut)
+	case "host", "sweep":
+		if len(words) != 2 || !filepath.IsAbs(words[1]) {
+			fmt.Fprintf(errOut, "usage: podinit %s DIR\n", words[0]) //nolint:errcheck // as above
+			return 2
+		}
+		if words[0] == "sweep" {
+			return sweep(words[1], errOut)
+		}
+		if err := supervisor.Detach(words[1]); err != nil {
+			return report(err, errOut)
+		}
+		return superviseHost(words[1], errOut)
 	}
 	fmt.Fprintf(errOut, "podinit: unknown verb %q\n", words[0]) //nolint:errcheck // as above
 	return exitNotFound
@@ -155,22 +170,11 @@ func canBeInit() bool { return runtime.GOOS == "illumos" || os.Getpid() == 1 }
 
 // supervise runs the containers; first says whether as the zone's init.
 func supervise(first bool, args []string, errOut io.Writer) int {
-	debug.SetGCPercent(gcPercent)
-	debug.SetMemoryLimit(memoryLimit)
-	runtime.GOMAXPROCS(maxProcs)
 	base, err := parseBase(args)
 	if err != nil {
 		return report(err, errOut)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return report(err, errOut)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
-	defer stop()
-	err = supervisor.Run(ctx, supervisor.Config{
-		Base: base, Self: self, Zone: first, Log: log.New(errOut, "podinit: ", 0),
-	})
+	err = serve(supervisor.Config{Base: base, Zone: first}, errOut)
 	switch {
 	case err != nil && first:
 		// Some brands start a failed init again at once.
@@ -179,4 +183,39 @@ func supervise(first bool, args []string, errOut io.Writer) int {
 		supervisor.EndZone()
 	}
 	return report(err, errOut)
+}
+
+// superviseHost runs the containers of a host pod.
+func superviseHost(dir string, errOut io.Writer) int {
+	return report(serve(hostConfig(dir), errOut), errOut)
+}
+
+func hostConfig(dir string) supervisor.Config {
+	return supervisor.Config{Host: dir, Base: filepath.Join(dir, podinit.HostRoot)}
+}
+
+// serve supervises until it is told to end.
+func serve(c supervisor.Config, errOut io.Writer) error {
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	runtime.GOMAXPROCS(maxProcs)
+	var err error
+	if c.Self, err = os.Executable(); err != nil {
+		return err
+	}
+	c.Log = log.New(errOut, "podinit: ", 0)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGPWR)
+	defer stop()
+	return supervisor.Run(ctx, c)
+}
+
+// sweepTime bounds the killing of what does not want to end.
+const sweepTime = 20 * time.Second
+
+func sweep(dir string, errOut io.Writer) int {
+	ctx, cancel := context.WithTimeout(context.Background(), sweepTime)
+	defer cancel()
+	c := hostConfig(dir)
+	c.Log = log.New(errOut, "podinit: ", 0)
+	return report(supervisor.Sweep(ctx, c), errOut)
 }

@@ -8,11 +8,13 @@ import (
 
 func isLX() bool { return false }
 
-// programs of the global zone that the brand mounts into the zone.
-const (
-	mountProgram  = "/native/sbin/mount"
-	umountProgram = "/native/sbin/umount"
-)
+// sbin is where the global zone's /sbin is: the brand mounts it into the zone.
+func (m mounter) sbin(program string) string {
+	if m.host {
+		return "/sbin/" + program
+	}
+	return "/native/sbin/" + program
+}
 
 // bind makes source visible at target with a lofs mount, by mount(8): Go has no
 // mount(2) for illumos.
@@ -24,14 +26,14 @@ func (m mounter) bind(source, target *place, flags mountFlags) error {
 	if flags.noSetuid {
 		options = append(options, "nosuid")
 	}
-	return m.reaper.command(mountProgram, []string{"-F", "lofs", "-o", strings.Join(options, ","), source.path, target.path})
+	return m.reaper.command(m.sbin("mount"), []string{"-F", "lofs", "-o", strings.Join(options, ","), source.path, target.path})
 }
 
 func (m mounter) unmount(path string, force bool) error {
 	if force {
-		return m.reaper.command(umountProgram, []string{"-f", path})
+		return m.reaper.command(m.sbin("umount"), []string{"-f", path})
 	}
-	return m.reaper.command(umountProgram, []string{path})
+	return m.reaper.command(m.sbin("umount"), []string{path})
 }
 
 func mountPoints() ([]string, error) {
@@ -51,16 +53,27 @@ func mountPoints() ([]string, error) {
 }
 
 // systemWishes are what every container has. Its libc and programs are the
-// host's, which the brand mounts into the zone: an image brings neither.
-func systemWishes() []wish {
+// host's, which the brand mounts into the zone: an image brings neither. A
+// container of the global zone also gets what programs that manage the host
+// need: the devices behind /dev, contracts, and the doors of the daemons.
+func systemWishes(host bool) []wish {
 	ro := mountFlags{readOnly: true}
-	return []wish{
+	list := []wish{
 		{from: "/", source: "proc", target: "/proc"},
 		{from: "/", source: "dev", target: "/dev"},
 		{from: "/", source: "usr", target: "/usr", flags: ro},
 		{from: "/", source: "lib", target: "/lib", flags: ro},
-		{from: "/", source: "native/sbin", target: "/sbin", flags: ro},
 	}
+	if !host {
+		return append(list, wish{from: "/", source: "native/sbin", target: "/sbin", flags: ro})
+	}
+	return append(list,
+		wish{from: "/", source: "sbin", target: "/sbin", flags: ro},
+		wish{from: "/", source: "devices", target: "/devices"},
+		wish{from: "/", source: "system/contract", target: "/system/contract"},
+		wish{from: "/", source: "etc/svc/volatile", target: "/etc/svc/volatile"},
+		wish{from: "/", source: "var/run", target: "/var/run"},
+	)
 }
 
 // illumos has no handles that do not make a mount point busy.

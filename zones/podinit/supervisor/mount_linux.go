@@ -119,13 +119,20 @@ func fieldOf(f *os.File, n int) ([]string, error) {
 	return points, lines.Err()
 }
 
-// systemWishes are what every container has.
-func systemWishes() []wish {
-	return []wish{
+// systemWishes are what every container has. On the simulated host a container
+// of the global zone has the host's commands too, as it has on illumos.
+func systemWishes(host bool) []wish {
+	list := []wish{
 		{from: "/", source: "proc", target: "/proc"},
 		{from: "/", source: "dev", target: "/dev"},
 		{from: "/", source: "sys", target: "/sys", optional: true},
 	}
+	if host {
+		list = append(list,
+			wish{from: "/", source: "usr", target: "/usr", flags: mountFlags{readOnly: true}},
+			wish{from: "/", source: "run", target: "/run"})
+	}
+	return list
 }
 
 // pinDir and pinFile return handles that name a directory or file itself.

@@ -15,7 +15,10 @@ import (
 )
 
 // mounter makes mounts, on some systems by running a program.
-type mounter struct{ reaper *reaper }
+type mounter struct {
+	reaper *reaper
+	host   bool // in the global zone
+}
 
 // mountFlags are what a bind mount adds to its source.
 type mountFlags struct {
@@ -36,13 +39,16 @@ type wish struct {
 // wishes lists a container's mounts, outer targets before inner ones.
 func (c *container) wishes() []wish {
 	conf := c.s.config
-	list := systemWishes()
+	list := systemWishes(conf.Host != "")
 	for _, m := range c.spec.Mounts {
 		w := wish{target: path.Clean(m.Target), flags: mountFlags{readOnly: m.ReadOnly}}
 		if m.File != "" {
 			w.from, w.source, w.flags.readOnly = conf.spec(), m.File, true
 		} else {
 			w.from, w.source, w.make = conf.volume(m.Volume), m.SubPath, m.SubPath != ""
+			// A zone mounts what only the host may write read-only; in the
+			// global zone nothing stands between.
+			w.flags.readOnly = m.ReadOnly || conf.volumes[m.Volume].ReadOnly
 		}
 		list = append(list, w)
 	}

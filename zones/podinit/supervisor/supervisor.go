@@ -36,6 +36,12 @@ type Config struct {
 	Base string // put before every other path; empty in a zone
 	Self string // podinit's own program, for starting itself again
 
+	// Host is the directory of a host pod, whose containers are processes of
+	// the global zone; empty in a zone. See podinit.HostPod.
+	Host string
+
+	volumes map[string]podinit.HostVolume // of a host pod
+
 	// Zone says that every process here belongs to the pod or to podinit, so
 	// that one which belongs to no container may be killed. It is so for
 	// process 1.
@@ -44,14 +50,26 @@ type Config struct {
 	Log *log.Logger // the console
 }
 
-func (c Config) spec() string            { return filepath.Join(c.Base, podinit.SpecDir) }
-func (c Config) run() string             { return filepath.Join(c.Base, podinit.RunDir) }
-func (c Config) logs() string            { return filepath.Join(c.Base, podinit.LogDir) }
+func (c Config) spec() string            { return c.own(podinit.SpecDir, podinit.HostSpecDir) }
+func (c Config) run() string             { return c.own(podinit.RunDir, podinit.HostRunDir) }
+func (c Config) logs() string            { return c.own(podinit.LogDir, podinit.HostLogDir) }
 func (c Config) root(name string) string { return filepath.Join(c.Base, podinit.ContainerDir, name) }
 func (c Config) spare(n int) string      { return filepath.Join(c.Base, podinit.SpareDir, strconv.Itoa(n)) }
 func (c Config) spares() string          { return filepath.Join(c.Base, podinit.SpareDir) }
 func (c Config) view(name string) string { return filepath.Join(c.Base, "/reddwarf/view", name) }
+
+// own is a directory of podinit's own: where a zone has it, or a host pod.
+func (c Config) own(zone, host string) string {
+	if c.Host != "" {
+		return filepath.Join(c.Host, host)
+	}
+	return filepath.Join(c.Base, zone)
+}
+
 func (c Config) volume(name string) string {
+	if c.Host != "" {
+		return c.volumes[name].Path // "" cannot be opened
+	}
 	return filepath.Join(c.Base, podinit.VolumeDir, name)
 }
 
@@ -91,6 +109,16 @@ func Run(ctx context.Context, config Config) error {
 		s.log = log.New(io.Discard, "", 0)
 	}
 	defer s.reaper.close()
+	if s.config.Host != "" {
+		unlock, err := s.config.lockHost()
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		if err := s.config.readHost(); err != nil {
+			return err
+		}
+	}
 	if err := s.load(); err != nil {
 		return err
 	}
@@ -101,20 +129,29 @@ func Run(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	reaped, quit := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(reaped)
-		s.reaper.until(quit)
-	}()
+	stopReaping := s.reapMeanwhile()
 	s.clearOut()
 	s.readyVolumes()
 	s.startMarked()
 	s.serve(listener) // until ctx ends
 	s.killAll()
 	s.work.Wait()
-	close(quit)
-	<-reaped
+	stopReaping()
 	return nil
+}
+
+// reapMeanwhile waits for children until the returned function is called,
+// which returns when that has ended.
+func (s *Supervisor) reapMeanwhile() (stop func()) {
+	reaped, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(reaped)
+		s.reaper.until(quit)
+	}()
+	return func() {
+		close(quit)
+		<-reaped
+	}
 }
 
 // load reads the spec and what an earlier podinit of this zone left.
@@ -143,7 +180,7 @@ func (s *Supervisor) load() error {
 	return nil
 }
 
-func (s *Supervisor) mounter() mounter { return mounter{s.reaper} }
+func (s *Supervisor) mounter() mounter { return mounter{s.reaper, s.config.Host != ""} }
 
 func (s *Supervisor) startMarked() {
 	for _, c := range s.spec.Containers {
@@ -160,6 +197,15 @@ func (s *Supervisor) startMarked() {
 // some brands start their init again without ending anything else. Whatever
 // else runs is the brand's.
 func (s *Supervisor) clearOut() {
+	s.killLeft(context.Background()) //nolint:errcheck // it returns when nothing is left
+	if err := s.unmountLeft(); err != nil {
+		s.log.Printf("%v", err)
+	}
+}
+
+// killLeft kills every process that has a container's root, until none is left
+// or ctx ends.
+func (s *Supervisor) killLeft(ctx context.Context) error {
 	roots := s.config.roots()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		left := 0
@@ -173,14 +219,18 @@ func (s *Supervisor) clearOut() {
 			syscall.Kill(p.pid, syscall.SIGKILL) //nolint:errcheck // it may be gone
 		}
 		if left == 0 {
-			break
+			return nil
 		}
-		time.Sleep(pause)
-	}
-	if err := s.mounter().unmountAll(s.config.madeByUs); err != nil {
-		s.log.Printf("%v", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("podinit: %d processes do not end: %w", left, context.Cause(ctx))
+		case <-time.After(pause):
+		}
 	}
 }
+
+// unmountLeft takes away every mount in a container's root.
+func (s *Supervisor) unmountLeft() error { return s.mounter().unmountAll(s.config.madeByUs) }
 
 // roots are the directories below which containers have their roots.
 func (c Config) roots() []string { return []string{c.root(""), c.spares(), c.view("")} }

@@ -22,16 +22,8 @@ func (s *Supervisor) setUpZone(spec podinit.Spec, zone bool) error {
 		return nil
 	}
 	// The reaper must run for a program's end to be seen.
-	done := make(chan struct{})
-	quit := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.reaper.until(quit)
-	}()
-	defer func() {
-		close(quit)
-		<-done
-	}()
+	stop := s.reapMeanwhile()
+	defer stop()
 	if spec.Hostname != "" {
 		if err := s.reaper.command(hostnameProgram, []string{spec.Hostname}); err != nil {
 			return fmt.Errorf("podinit: hostname: %w", err)

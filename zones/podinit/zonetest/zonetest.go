@@ -103,10 +103,7 @@ func (c *console) String() string {
 // New prepares a zone, not yet booted, with podinit as its init.
 func New(t *testing.T) *Zone {
 	t.Helper()
-	program := os.Getenv(programVar)
-	if program == "" {
-		t.Skip("needs root, to make namespaces and mounts")
-	}
+	program := Program(t)
 	if _, err := exec.LookPath("busybox"); err != nil {
 		t.Skip("needs busybox-static, for the containers' programs")
 	}
@@ -377,4 +374,14 @@ func pivot(root string) error {
 		return fmt.Errorf("unmount of the old root: %w", err)
 	}
 	return os.Chdir("/")
+}
+
+// Program returns the podinit that Main has built.
+func Program(t *testing.T) string {
+	t.Helper()
+	program := os.Getenv(programVar)
+	if program == "" {
+		t.Skip("needs root, to make namespaces and mounts")
+	}
+	return program
 }
