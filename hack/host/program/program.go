@@ -25,6 +25,11 @@ type Invocation struct {
 
 	// Files opens files of the host by their absolute path.
 	Files Files
+
+	// Launch makes the caller's own process start another program, found in its
+	// PATH, that outlives it. It is nil where there is no such process. The exit
+	// code is that of the launch, unless the command's own is another than 0.
+	Launch func(argv []string)
 }
 
 // Files is the host's file system as its commands see it.

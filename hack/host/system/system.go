@@ -154,7 +154,7 @@ func (m *Model) Commands() map[string]program.Command {
 	return map[string]program.Command{
 		"kstat": m.kstat, "prctl": m.prctl, "psrinfo": m.psrinfo, "prtconf": m.prtconf, "swap": m.swap,
 		"uname": m.uname, "isainfo": m.isainfo, "svcs": m.svcs, "svcadm": m.svcadm, "svccfg": m.svccfg,
-		"ps": m.ps,
+		"ps": m.ps, "ctrun": m.ctrun,
 	}
 }
 

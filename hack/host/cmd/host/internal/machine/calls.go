@@ -82,13 +82,15 @@ func (s *supervisor) run(c *net.UnixConn, r wire.Request, files []*os.File) wire
 		wire.Gone(c)
 		cancel()
 	}()
+	var launch []string
 	code := s.model.Do(ctx, &program.Invocation{
-		Argv: r.Argv, Dir: r.Dir, Terminal: r.Terminal, Files: host.Files(r.Dir),
+		Launch: func(argv []string) { launch = argv },
+		Argv:   r.Argv, Dir: r.Dir, Terminal: r.Terminal, Files: host.Files(r.Dir),
 		Stdin: files[0], Stdout: files[1], Stderr: files[2],
 	}, func() { killCaller(c) })
 	wire.StopWaiting(c)
 	<-gone
-	return wire.Reply{Exit: code}
+	return wire.Reply{Exit: code, Launch: launch}
 }
 
 // do runs one command of the host's own.

@@ -48,9 +48,10 @@ type Request struct {
 
 // Reply ends a request.
 type Reply struct {
-	Exit  int
-	Text  string // for people
-	Error string
+	Exit   int
+	Launch []string `json:",omitempty"` // a program that the caller starts now
+	Text   string   // for people
+	Error  string
 }
 
 // maxMessage bounds a message. Linux refuses longer argument lists.
