@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
@@ -82,7 +83,7 @@ func (w *worker) handle(ctx context.Context, c *corev1.Container, h *corev1.Life
 		return w.execHook(ctx, c.Name, h.Exec.Command)
 	case h.HTTPGet != nil:
 		w.mu.Lock()
-		addrs := w.st.Addresses
+		addrs := translate.Addresses(w.pod, w.p.c.Node, w.st.Addresses)
 		w.mu.Unlock()
 		if len(addrs) == 0 {
 			return errors.New("the pod has no address")

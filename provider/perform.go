@@ -69,6 +69,11 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 	for i := range st.Containers {
 		in.Images[st.Containers[i].Name] = st.Containers[i].Image
 	}
+	if translate.HostPod(pod) {
+		for _, a := range w.p.c.Node.HostIPs {
+			in.Addresses = append(in.Addresses, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
 	for _, a := range st.Addresses {
 		if pool := w.p.poolOf(a); pool != nil {
 			in.Addresses = append(in.Addresses, netip.PrefixFrom(a, pool.Prefix().Bits()))
@@ -104,6 +109,10 @@ func (o reader) Secret(namespace, name string) (*corev1.Secret, error) {
 // assignAddress decides on slot and addresses. They are on disk before the
 // host hears of them.
 func (w *worker) assignAddress() error {
+	if translate.HostPod(w.object()) {
+		w.have.address = true // the host's
+		return nil
+	}
 	slot, err := w.p.c.Slots.Allocate(w.uid)
 	if err != nil {
 		return fmt.Errorf("slot: %w", err)
@@ -174,6 +183,10 @@ func (w *worker) slot() int {
 }
 
 func (w *worker) makeLink(ctx context.Context) error {
+	if translate.HostPod(w.object()) {
+		w.have.link = true // the host's
+		return nil
+	}
 	if err := w.p.c.Links.EnsureVNIC(ctx, translate.LinkName(w.slot())); err != nil {
 		return err
 	}

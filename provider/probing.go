@@ -119,8 +119,8 @@ func (w *worker) startProber(ctx context.Context, key probeKey, v view, z zones.
 	c := container(v.pod, key.container)
 	p := translate.Probe(c, key.kind)
 	podIP := ""
-	if len(v.st.Addresses) > 0 {
-		podIP = v.st.Addresses[0].String()
+	if addrs := translate.Addresses(v.pod, w.p.c.Node, v.st.Addresses); len(addrs) > 0 {
+		podIP = addrs[0].String()
 	}
 	checker := translate.Checker(p, c, podIP, w.runner(z, key.container))
 	spec := translate.ProbeSpec(p)

@@ -119,8 +119,11 @@ func (w *worker) dueAtBoot() func(string) bool {
 
 func (w *worker) writeRoot(zonepath *os.Root, in translate.Input) error {
 	dirs := []string{translate.SpecDir, translate.RunDir, translate.LogDir, translate.VolumesDir, "root"}
-	for _, d := range rootDirs {
-		dirs = append(dirs, path.Join("root", d))
+	zone := in.Brand != translate.BrandHost // a host pod's root holds its containers' roots and nothing else
+	if zone {
+		for _, d := range rootDirs {
+			dirs = append(dirs, path.Join("root", d))
+		}
 	}
 	for _, c := range translate.AllContainers(in.Pod) {
 		dirs = append(dirs, path.Join("root", podinit.ContainerDir, c.Name), path.Join(translate.LogDir, c.Name))
@@ -135,6 +138,9 @@ func (w *worker) writeRoot(zonepath *os.Root, in translate.Input) error {
 		if err := zonepath.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
+	}
+	if !zone {
+		return nil
 	}
 	if err := zonepath.Chmod("root/tmp", 0o777|fs.ModeSticky); err != nil {
 		return err

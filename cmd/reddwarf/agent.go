@@ -35,6 +35,7 @@ import (
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/command"
 	"reddwarf.io/reddwarf/zones/globalzone"
+	"reddwarf.io/reddwarf/zones/hostpods"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
@@ -294,10 +295,18 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 			Brands:        a.Brands,
 			Podinit:       map[string]string{translate.BrandLX: a.PodinitLX, translate.BrandNative: a.PodinitNative},
 			Capacity:      nodes.Node(ctx).Status.Allocatable,
+
+			HostNamespaces: a.HostPodNamespaces,
+			HostPath:       os.Getenv("PATH"),
+			APIServer:      apiServer(a.rest),
 		},
 		Ledger: records,
-		Zones:  a.zones,
+		Zones:  provider.WithHostPods(a.zones, a.hostPods()),
 		Dial: func(z zones.Zone) provider.Podinit {
+			transport := transport
+			if z.Brand == hostpods.Brand {
+				transport = zones.Socket // there is no zone to log in to
+			}
 			client := podinit.NewClient(func(ctx context.Context) (net.Conn, error) { return a.zones.Dial(ctx, z, transport) })
 			if a.debug() {
 				return loggedPodinit{client, a.log}
@@ -317,6 +326,22 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		Log:        a.log,
 		LogLinks:   a.LogDir,
 	})
+}
+
+func (a *agent) hostPods() *hostpods.Host {
+	return hostpods.New(a.host, filepath.Dir(a.store.PodDir("pod")), a.PodinitNative)
+}
+
+// apiServer is HOST:PORT of the API server, or empty.
+func apiServer(c *rest.Config) string {
+	u, _, err := rest.DefaultServerUrlFor(c)
+	if err != nil {
+		return ""
+	}
+	if u.Port() == "" {
+		return net.JoinHostPort(u.Hostname(), "443")
+	}
+	return u.Host
 }
 
 // port is where the API server finds the kubelet API.

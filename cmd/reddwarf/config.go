@@ -47,6 +47,8 @@ type config struct {
 	Transport     string
 	Brands        []string
 
+	HostPodNamespaces []string
+
 	ClusterDNS    []string
 	ClusterDomain string
 
@@ -84,6 +86,8 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.PodinitNative, "podinit-native", "/opt/reddwarf/lib/podinit", "podinit for native zones")
 	f.StringVar(&c.Transport, "zone-transport", "auto", "how to reach podinit: auto, socket or zlogin")
 	f.StringSliceVar(&c.Brands, "brands", []string{"lx"}, "zone brands that this host can run")
+
+	f.StringSliceVar(&c.HostPodNamespaces, "host-pod-namespaces", nil, "namespaces whose pods may run in the host's global zone, as root (runtimeClassName reddwarf-host)")
 
 	f.StringSliceVar(&c.ClusterDNS, "cluster-dns", nil, "name servers of pods with dnsPolicy ClusterFirst")
 	f.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
@@ -162,6 +166,11 @@ func (c *config) validate() error {
 		case "lx", "reddwarf":
 		default:
 			fault("--brands: %q is not a brand that pods can run in; want lx or reddwarf", b)
+		}
+	}
+	for _, s := range c.HostPodNamespaces {
+		if msgs := validation.IsDNS1123Label(s); len(msgs) > 0 {
+			fault("--host-pod-namespaces: %q is not a namespace: %s", s, strings.Join(msgs, ", "))
 		}
 	}
 	for _, s := range c.ClusterDNS {

@@ -39,6 +39,9 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 	if node.Labels != nil && !placed(pod, node) {
 		return &Refusal{ReasonNodeAffinity, "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"}
 	}
+	if r := hostAllowed(pod, node); r != nil {
+		return r
+	}
 	var a admission
 	a.pod(pod, node)
 	a.podSecurity(pod.Spec.SecurityContext)
@@ -77,7 +80,11 @@ func (a *admission) when(fault bool, format string, args ...any) {
 
 func (a *admission) pod(pod *corev1.Pod, node Node) {
 	s := &pod.Spec
-	a.when(s.HostNetwork, "hostNetwork")
+	if HostPod(pod) {
+		a.host(pod)
+	} else {
+		a.when(s.HostNetwork, "hostNetwork without runtimeClassName %s", HostClass)
+	}
 	a.when(s.HostPID, "hostPID")
 	a.when(s.HostIPC, "hostIPC")
 	a.when(s.HostUsers != nil && !*s.HostUsers, "hostUsers: false")

@@ -105,11 +105,16 @@ func Container(in Input, c *corev1.Container) (podinit.Container, error) {
 	if len(args) == 0 {
 		return podinit.Container{}, &ConfigError{Container: c.Name, Err: ErrNoCommand}
 	}
+	env := image.Env
+	if HostPod(in.Pod) {
+		env = append([]string{"PATH=" + in.Node.HostPath}, env...)
+		vars = append(vars, hostVars(c, in.Node)...)
+	}
 	pc := podinit.Container{
 		Name:                   c.Name,
 		Spare:                  Spare(in.Pod, c.Name),
 		Args:                   args,
-		Env:                    mergeEnv(image.Env, kernelHostname(in.Pod, in.Node), c.TTY, vars),
+		Env:                    mergeEnv(env, kernelHostname(in.Pod, in.Node), c.TTY, vars),
 		Dir:                    workingDir(c, image),
 		User:                   image.User,
 		TTY:                    c.TTY,

@@ -65,7 +65,7 @@ func Status(o Observed) corev1.PodStatus {
 		s.HostIPs = append(s.HostIPs, corev1.HostIP{IP: ip.String()})
 	}
 	s.HostIP = first(o.Node.HostIPs)
-	s.PodIP, s.PodIPs = podIPs(o.State.Addresses)
+	s.PodIP, s.PodIPs = podIPs(Addresses(o.Pod, o.Node, o.State.Addresses))
 	s.InitContainerStatuses = o.containers(o.Pod.Spec.InitContainers)
 	s.ContainerStatuses = o.containers(o.Pod.Spec.Containers)
 	s.EphemeralContainerStatuses = o.ephemeral()

@@ -38,6 +38,16 @@ type Node struct {
 	// ProcessLimit bounds the processes of a pod; 0 means no bound.
 	ProcessLimit uint64
 
+	// HostNamespaces are those whose pods may run in the global zone.
+	HostNamespaces []string
+
+	// HostPath is the PATH of the global zone, which a container of a host pod
+	// gets unless it or its image sets one.
+	HostPath string
+
+	// APIServer is HOST:PORT of the API server as the host reaches it.
+	APIServer string
+
 	// Capacity is what a container without limits is told by
 	// resourceFieldRef: the node's allocatable resources.
 	Capacity corev1.ResourceList
@@ -74,6 +84,12 @@ var ErrBrand = errors.New("brand not available on this node")
 func Brands(pod *corev1.Pod, node Node) ([]string, error) {
 	want := pod.Annotations[BrandAnnotation]
 	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" {
+		if *class == HostClass {
+			if want != "" {
+				return nil, fmt.Errorf("runtimeClassName %q and annotation %s=%q contradict each other: %w", *class, BrandAnnotation, want, ErrBrand)
+			}
+			return []string{BrandHost}, nil
+		}
 		b, ok := runtimeClasses[*class]
 		if !ok {
 			return nil, fmt.Errorf("runtimeClassName %q: %w", *class, ErrBrand)
@@ -104,10 +120,10 @@ func Brands(pod *corev1.Pod, node Node) ([]string, error) {
 // ImageOS returns the operating system whose images a brand runs, as image
 // indexes name it.
 func ImageOS(brand string) string {
-	if brand == BrandNative {
-		return "illumos"
+	if brand == BrandLX {
+		return "linux"
 	}
-	return "linux"
+	return "illumos"
 }
 
 // ZoneName returns the name of the zone of the pod with that UID. It fits

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,20 +47,24 @@ type Datasets struct {
 // Zone returns the configuration of the pod's zone.
 func Zone(in Input, d Datasets) zones.Config {
 	pod := in.Pod
+	attrs := []zones.Attr{
+		{Name: AttrUID, Type: "string", Value: string(pod.UID)},
+		{Name: AttrNamespace, Type: "string", Value: pod.Namespace},
+		{Name: AttrName, Type: "string", Value: pod.Name},
+		{Name: AttrLedger, Type: "string", Value: "1"},
+		{Name: AttrSlot, Type: "string", Value: strconv.Itoa(in.Slot)},
+		{Name: AttrAddresses, Type: "string", Value: joinAddrs(plainAddrs(in.Addresses))},
+	}
+	if in.Brand == BrandHost {
+		return hostZone(in, d, attrs)
+	}
 	c := zones.Config{
 		Name:         ZoneName(string(pod.UID)),
 		Brand:        in.Brand,
 		Path:         d.ZonePath,
 		MaxProcesses: in.Node.ProcessLimit,
-		Attrs: []zones.Attr{
-			{Name: AttrUID, Type: "string", Value: string(pod.UID)},
-			{Name: AttrNamespace, Type: "string", Value: pod.Namespace},
-			{Name: AttrName, Type: "string", Value: pod.Name},
-			{Name: AttrLedger, Type: "string", Value: "1"},
-			{Name: AttrSlot, Type: "string", Value: strconv.Itoa(in.Slot)},
-			{Name: AttrAddresses, Type: "string", Value: joinAddrs(plainAddrs(in.Addresses))},
-		},
-		Mounts: zoneMounts(in, d),
+		Attrs:        attrs,
+		Mounts:       slices.Concat(ownMounts(in, d), containerMounts(in, d), volumeMounts(in, d)),
 	}
 	if in.Brand == BrandLX {
 		c.Attrs = append(c.Attrs,
@@ -92,10 +97,15 @@ func withRouter(l zones.Link, g netip.Addr) zones.Link {
 	return l
 }
 
-func zoneMounts(in Input, d Datasets) []zones.Mount {
-	ro := []string{"ro", "nodevices"}
-	rw := []string{"nodevices"}
-	mounts := []zones.Mount{
+// The options of mounts whose source is of the global zone.
+var (
+	ro = []string{"ro", "nodevices"}
+	rw = []string{"nodevices"}
+)
+
+// ownMounts are what podinit needs.
+func ownMounts(in Input, d Datasets) []zones.Mount {
+	return []zones.Mount{
 		{Target: "/sbin/init", Source: in.Node.Podinit[in.Brand], Type: "lofs", Options: ro},
 		{Target: podinit.SpecDir, Source: path.Join(d.ZonePath, SpecDir), Type: "lofs", Options: ro},
 		{Target: podinit.RunDir, Source: path.Join(d.ZonePath, RunDir), Type: "lofs", Options: rw},
@@ -105,11 +115,20 @@ func zoneMounts(in Input, d Datasets) []zones.Mount {
 		// for those mounts too, but because its file system is read-only.
 		{Target: podinit.SpareDir, Source: d.Spares, Type: "lofs", Options: rw},
 	}
+}
+
+func containerMounts(in Input, d Datasets) []zones.Mount {
+	var mounts []zones.Mount
 	for _, c := range AllContainers(in.Pod) {
 		mounts = append(mounts, zones.Mount{
 			Target: path.Join(podinit.ContainerDir, c.Name), Source: d.Containers[c.Name], Type: "zfs",
 		})
 	}
+	return mounts
+}
+
+func volumeMounts(in Input, d Datasets) []zones.Mount {
+	var mounts []zones.Mount
 	for _, v := range in.Pod.Spec.Volumes {
 		m := zones.Mount{Target: path.Join(podinit.VolumeDir, v.Name)}
 		switch {
