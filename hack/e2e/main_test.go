@@ -49,7 +49,7 @@ func run(m *testing.M) int {
 			fmt.Println("e2e: close:", err)
 		}
 	}()
-	host, err = bed.AddHost(ctx, "e2e1", testbed.HostOptions{})
+	host, err = bed.AddHost(ctx, "e2e1", testbed.HostOptions{AgentFlags: []string{"--host-pod-namespaces", hostNamespace}})
 	if err != nil {
 		fmt.Println("e2e:", err)
 		return 1

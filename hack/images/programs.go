@@ -85,6 +85,21 @@ func BusyboxFrom(path string) (v1.Image, error) {
 	}, layer)
 }
 
+// HostTools returns an image for host pods: busybox, and no PATH, so that the
+// host's own applies. It is for illumos' containers. Native programs do not run
+// on the simulated host, so what is in it is Linux' busybox.
+func HostTools() (v1.Image, error) {
+	entries, err := busyboxEntries(BusyboxPath)
+	if err != nil {
+		return nil, fmt.Errorf("host tools image: %w", err)
+	}
+	layer, err := Layer(entries...)
+	if err != nil {
+		return nil, fmt.Errorf("host tools image: %w", err)
+	}
+	return Image(v1.Platform{OS: "illumos", Architecture: runtime.GOARCH}, v1.Config{Cmd: []string{"/bin/sh"}, WorkingDir: "/"}, layer)
+}
+
 // Idle returns an image whose program does nothing until it is told to end, as
 // Kubernetes' pause image does.
 func Idle() (v1.Image, error) {

@@ -139,6 +139,8 @@ func (h *Host) StartAgent(context.Context) error {
 		"--node-name", h.Name,
 		"--node-ip", h.nodeIP,
 		"--podinit-lx", filepath.Join(h.bed.bin, "podinit-linux"),
+		// Native programs do not run on the simulated host.
+		"--podinit-native", filepath.Join(h.bed.bin, "podinit-linux"),
 		"--insecure-registry", Registry,
 		"--insecure-registry", PrivateRegistry,
 	}

@@ -104,6 +104,7 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 		{Name: "reddwarf/web:latest", Image: web},
 		{Name: "busybox:1", Image: busybox},
 		{Name: "busybox:latest", Image: busybox},
+		{Name: "reddwarf/hosttools:1", Image: kinds["hosttools"]},
 	}
 	for _, tag := range o.tags {
 		name, kind, _ := strings.Cut(tag, "=")
@@ -123,7 +124,7 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 // kindsOf builds the images that --tag may name, but for web.
 func kindsOf(o options) (map[string]v1.Image, error) {
 	build := map[string]func() (v1.Image, error){
-		"busybox": images.Busybox, "idle": images.Idle, "nonroot": images.NonRoot,
+		"busybox": images.Busybox, "idle": images.Idle, "nonroot": images.NonRoot, "hosttools": images.HostTools,
 	}
 	if o.agnhost != "" {
 		build["agnhost"] = func() (v1.Image, error) { return images.Agnhost(o.agnhost) }
