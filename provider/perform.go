@@ -143,8 +143,10 @@ func (w *worker) makeStorage(ctx context.Context) error {
 	w.mu.Lock()
 	st := w.st.Clone()
 	w.mu.Unlock()
-	if d.Spares, err = w.p.c.Storage.EnsureSpares(ctx, st.Slot); err != nil {
-		return err
+	if !translate.HostPod(pod) {
+		if d.Spares, err = w.p.c.Storage.EnsureSpares(ctx, st.Slot); err != nil {
+			return err
+		}
 	}
 	for _, c := range st.Containers {
 		if translate.Spare(pod, c.Name) > 0 {

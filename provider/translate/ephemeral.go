@@ -36,6 +36,9 @@ func Spare(pod *corev1.Pod, name string) int {
 // AdmitEphemeral returns why an ephemeral container cannot run on this node, or
 // nil. spares is how many the zone of a pod has room for.
 func AdmitEphemeral(pod *corev1.Pod, name string, spares int) *Refusal {
+	if HostPod(pod) {
+		return &Refusal{ReasonUnsupported, "host pods have no ephemeral containers; use kubectl exec"}
+	}
 	n := Spare(pod, name)
 	if n == 0 {
 		return nil
