@@ -64,13 +64,18 @@ func TestLayerHeaders(t *testing.T) {
 }
 
 func TestImagesAreValidAndReproducible(t *testing.T) {
+	k := kubernetesFrom(t)
 	for name, build := range map[string]func() (v1.Image, error){
 		"odd":     Odd,
 		"busybox": Busybox,
 		"idle":    Idle,
-		"nonroot": NonRoot,
-		"agnhost": func() (v1.Image, error) { return Agnhost("/bin/busybox") },
-		"nnp":     func() (v1.Image, error) { return NoNewPrivs("/bin/busybox") },
+		"nonroot": k.NonRootImage,
+		"agnhost": k.AgnhostImage,
+		"kitten":  k.KittenImage,
+		"nnp":     k.NoNewPrivsImage,
+		"bash":    k.BusyboxImage,
+		"glibc":   k.GlibcImage,
+		"nginx":   k.NginxImage,
 		"web":     func() (v1.Image, error) { return WebFrom("/bin/busybox", linux) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -114,4 +115,26 @@ func Idle() (v1.Image, error) {
 	return Image(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, v1.Config{
 		Entrypoint: []string{"/sleep", "2147483647"}, Env: []string{searchPath}, WorkingDir: "/",
 	}, layer)
+}
+
+// busyboxEntries are the static busybox at path with a link for each of its
+// applets.
+func busyboxEntries(path string) ([]Entry, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w (Debian: apt-get install busybox-static)", err)
+	}
+	out, err := exec.Command(path, "--list").Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s --list: %w", path, err)
+	}
+	applets := strings.Fields(string(out))
+	slices.Sort(applets)
+	entries := append(accounts(), Dir("bin"), Entry{Path: "bin/busybox", Mode: 0o755, Data: data})
+	for _, applet := range slices.Compact(applets) {
+		if applet != "busybox" && !strings.ContainsRune(applet, '/') {
+			entries = append(entries, Symlink("bin/"+applet, "busybox"))
+		}
+	}
+	return entries, nil
 }

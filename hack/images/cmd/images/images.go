@@ -2,6 +2,7 @@
 //
 //	images serve --listen ADDR [--user U --password P] [--tls-cert F --tls-key F]
 //	             [--web BINARY] [--tag NAME=KIND]... [--test-images] [--verbose]
+//	             [--agnhost BINARY] [--nnp BINARY] [--kitten DIR] [--tools DIR]
 //
 // It prints one line "registry ADDR" when it answers, and then a line
 // "NAME DIGEST" for each image.
@@ -43,7 +44,8 @@ func main() {
 type options struct {
 	listen, user, password string
 	cert, key              string
-	web, agnhost, nnp      string
+	web                    string
+	kubernetes             images.Kubernetes
 	tags                   []string // NAME=KIND
 	test, verbose          bool
 }
@@ -61,11 +63,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.cert, "tls-cert", "", "serve HTTPS with this certificate `file`")
 	fs.StringVar(&o.key, "tls-key", "", "and this key `file`")
 	fs.StringVar(&o.web, "web", "", "the compiled web server; without it the go command compiles it")
-	fs.StringVar(&o.agnhost, "agnhost", "", "Kubernetes' compiled agnhost; gives the kind agnhost")
-	fs.StringVar(&o.nnp, "nnp", "", "Kubernetes' compiled nnp; gives the kind nonewprivs")
+	fs.StringVar(&o.kubernetes.Agnhost, "agnhost", "", "Kubernetes' compiled agnhost; gives the kind agnhost")
+	fs.StringVar(&o.kubernetes.NNP, "nnp", "", "Kubernetes' compiled nnp; gives the kind nonewprivs")
+	fs.StringVar(&o.kubernetes.Kitten, "kitten", "", "folder with the files of Kubernetes' image kitten; with --agnhost it gives the kind kitten")
+	fs.StringVar(&o.kubernetes.Tools, "tools", "", "tree made by hack/conformance/tools.sh; gives the kinds busybox-bash, glibc and nginx, and agnhost more programs")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
-	fs.Func("tag", "another `NAME=KIND`, where KIND is web, busybox, nonroot, idle, agnhost or nonewprivs; may be repeated", func(s string) error {
+	fs.Func("tag", "another `NAME=KIND`, where KIND is web, busybox, busybox-bash, nonroot, idle, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
 		o.tags = append(o.tags, s)
 		return nil
 	})
@@ -123,14 +127,23 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 
 // kindsOf builds the images that --tag may name, but for web.
 func kindsOf(o options) (map[string]v1.Image, error) {
+	k := o.kubernetes
 	build := map[string]func() (v1.Image, error){
-		"busybox": images.Busybox, "idle": images.Idle, "nonroot": images.NonRoot, "hosttools": images.HostTools,
+		"busybox": images.Busybox, "idle": images.Idle, "nonroot": k.NonRootImage, "hosttools": images.HostTools,
 	}
-	if o.agnhost != "" {
-		build["agnhost"] = func() (v1.Image, error) { return images.Agnhost(o.agnhost) }
+	if k.Agnhost != "" {
+		build["agnhost"] = k.AgnhostImage
 	}
-	if o.nnp != "" {
-		build["nonewprivs"] = func() (v1.Image, error) { return images.NoNewPrivs(o.nnp) }
+	if k.Agnhost != "" && k.Kitten != "" {
+		build["kitten"] = k.KittenImage
+	}
+	if k.NNP != "" {
+		build["nonewprivs"] = k.NoNewPrivsImage
+	}
+	if k.Tools != "" {
+		build["busybox-bash"] = k.BusyboxImage
+		build["glibc"] = k.GlibcImage
+		build["nginx"] = k.NginxImage
 	}
 	kinds := map[string]v1.Image{}
 	for kind, make := range build {
