@@ -20,8 +20,8 @@ test: ## lint, unit, race, cross-build, simulated-host and end-to-end tests
 e2e-vk: ## the virtual-kubelet project's own end-to-end tests, against the simulated host
 	@hack/e2e-vk.sh
 
-conformance: ## Kubernetes' own end-to-end tests (hours; goes on where it was stopped); FOCUS=REGEXP runs a part
-	@hack/conformance.sh $(if $(FOCUS),--focus '$(FOCUS)')
+conformance: ## Kubernetes' own end-to-end tests (hours; goes on where it was stopped); FOCUS=REGEXP runs a part, ARGS adds flags
+	@hack/conformance.sh $(if $(FOCUS),--focus '$(FOCUS)') $(ARGS)
 
 lint: ## the linters alone
 	@hack/lint.sh

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs Kubernetes' own end-to-end tests against the agent on a simulated host, in a lab, and writes docs/conformance.md.
 #
-#   hack/conformance.sh [--focus REGEXP] [--again] [--parallel N] [--limit DURATION]
+#   hack/conformance.sh build      build the tests and what their images need
+#   hack/conformance.sh sample     run the tests of hack/conformance/sample.txt; all must pass
+#   hack/conformance.sh [--focus REGEXP] [--again | --afresh] [--parallel N] [--limit DURATION]
 #
-# Results are kept, so that a run goes on where the one before was stopped.
+# Results are kept in hack/conformance/results.json, so that a run goes on where the one before was stopped.
 . "$(dirname "$0")/lib.sh"
 
 version=$(sed -n 's#^require k8s.io/kubernetes \(v[0-9.]*\)$#\1#p; s#^\tk8s.io/kubernetes \(v[0-9.]*\)$#\1#p' hack/conformance/suite/go.mod | head -n 1)
@@ -11,6 +13,7 @@ suite=$cache/conformance-$version-$(cat hack/conformance/suite/{suite.go,go.mod,
 
 # build_suite compiles the tests and the programs of their images, once; what is there already is not made again.
 build_suite() {
+  local kubernetes
   mkdir -p "$suite"
   exec 9>"$suite/lock"
   flock 9
@@ -18,6 +21,15 @@ build_suite() {
   make_one agnhost go build ./test/images/agnhost
   # vet alone would take a quarter of an hour.
   make_one e2e.test go test -c -vet=off ./test/e2e
+  if ! [ -d "$suite/kitten" ]; then
+    kubernetes=$(cd hack/conformance/suite && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+    cp -r "$kubernetes/test/images/kitten/html" "$suite/kitten.new"
+    mv "$suite/kitten.new" "$suite/kitten"
+  fi
+  if ! [ -d "$suite/tools" ]; then
+    say "taking programs for the images from Debian packages (log: $suite/tools.log)"
+    hack/conformance/tools.sh "$suite/tools" >"$suite/tools.log" 2>&1 9>&- || die "that failed; see $suite/tools.log"
+  fi
   exec 9>&-
 }
 
@@ -32,17 +44,36 @@ make_one() {
   mv "$suite/$name.new" "$suite/$name"
 }
 
-need_root "the conformance run"
-need_packages
-build_suite
-[ "${1:-}" = build ] && exit
-devcluster=$(hack/cluster.sh build)
-hack/build.sh
-go build -trimpath -o "$bin/conformance" ./hack/conformance
-dir=$(mktemp -d /tmp/reddwarf-conformance.XXXXXX)
-trap 'rm -rf "$dir/cluster"' EXIT
-say "conformance tests (logs in $dir and $out/conformance)"
-mkdir -p "$out/conformance"
-REDDWARF_BIN=$bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
-  "$bin/host" lab run --dir "$dir/lab" -- "$bin/conformance" --suite "$suite" \
-  --results hack/conformance/results.json --page docs/conformance.md --work "$out/conformance" "$@"
+# run_tests starts the program with its cluster in a lab. A run may take hours, so it gets programs of its own: a build
+# meanwhile does not change what it runs.
+run_tests() {
+  local dir devcluster commit status=0
+  devcluster=$(hack/cluster.sh build)
+  hack/build.sh
+  go build -trimpath -o "$bin/conformance" ./hack/conformance
+  commit=$(git rev-parse --short HEAD)
+  git diff --quiet HEAD -- cmd provider zones network storage probes go.mod || commit+=-dirty
+  dir=$(mktemp -d /tmp/reddwarf-conformance.XXXXXX)
+  cp -r "$bin" "$dir/bin"
+  mkdir -p "$out/conformance"
+  say "conformance tests (logs in $dir and $out/conformance)"
+  REDDWARF_BIN=$dir/bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
+    "$dir/bin/host" lab run --dir "$dir/lab" -- "$dir/bin/conformance" --suite "$suite" \
+    --work "$out/conformance" --commit "$commit" "$@" || status=$?
+  rm -rf "$dir/cluster" "$dir/bin"
+  [ "$status" = 0 ] && rm -rf "$dir"
+  return "$status"
+}
+
+main() {
+  need_root "the conformance run"
+  need_packages
+  build_suite
+  case ${1:-} in
+  build) ;;
+  sample) run_tests --sample hack/conformance/sample.txt "${@:2}" ;;
+  *) run_tests --results hack/conformance/results.json --page docs/conformance.md "$@" ;;
+  esac
+}
+
+main "$@"

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,8 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 )
 
@@ -87,84 +84,6 @@ func readReport(file string) ([]report, error) {
 		return nil, fmt.Errorf("report %s: %w", file, err)
 	}
 	return all, nil
-}
-
-// runBatches runs tests in parallel, and those that must be alone at the end.
-func runBatches(ctx context.Context, o options, kubeconfig string, due []test, have *results) error {
-	began := time.Now()
-	var parallel, serial [][]test
-	for _, group := range []bool{false, true} {
-		var these []test
-		for _, t := range due {
-			if t.Serial == group {
-				these = append(these, t)
-			}
-		}
-		batches := slices.Collect(slices.Chunk(these, o.batch))
-		if group {
-			serial = batches
-		} else {
-			parallel = batches
-		}
-	}
-	work := make(chan []test)
-	var wg sync.WaitGroup
-	errs := make([]error, o.parallel)
-	for i := range errs {
-		wg.Go(func() {
-			for batch := range work {
-				errs[i] = errors.Join(errs[i], runBatch(ctx, o, kubeconfig, fmt.Sprint("batch", i), batch, have))
-			}
-		})
-	}
-	over := func() bool { return ctx.Err() != nil || o.limit > 0 && time.Since(began) > o.limit }
-	for _, batch := range parallel {
-		if over() {
-			break
-		}
-		work <- batch
-	}
-	close(work)
-	wg.Wait()
-	for _, batch := range serial {
-		if over() {
-			break
-		}
-		errs = append(errs, runBatch(ctx, o, kubeconfig, "serial", batch, have))
-	}
-	return errors.Join(append(errs, context.Cause(ctx))...)
-}
-
-// runBatch runs tests in one process and records what came of them.
-func runBatch(ctx context.Context, o options, kubeconfig, name string, batch []test, have *results) error {
-	var focus []string
-	for _, t := range batch {
-		focus = append(focus, regexp.QuoteMeta(t.Name))
-	}
-	dir, err := os.MkdirTemp(o.work, name+"-")
-	if err != nil {
-		return err
-	}
-	file := filepath.Join(dir, "report.json")
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close() //nolint:errcheck // what matters is in the report
-	cmd := exec.CommandContext(ctx, filepath.Join(o.suite, "e2e.test"),
-		"--kubeconfig="+kubeconfig, "--provider=skeleton", "--num-nodes=1",
-		"--ginkgo.focus=("+strings.Join(focus, "|")+")$", "--ginkgo.silence-skips", "--ginkgo.no-color",
-		"--ginkgo.json-report="+file, "--ginkgo.timeout=2h", "--ginkgo.poll-progress-after=10m",
-		"--delete-namespace-on-failure=true", "--dump-logs-on-failure=false")
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = time.Minute
-	ran := cmd.Run()
-	reports, err := readReport(file)
-	if err != nil {
-		return fmt.Errorf("%s: %w (see %s)", name, errors.Join(ran, err), log.Name())
-	}
-	return have.record(o.results, batch, reports, ctx.Err() != nil, filepath.Base(dir))
 }
 
 func tail(s string, n int) string { return s[max(0, len(s)-n):] }

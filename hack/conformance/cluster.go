@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"reddwarf.io/reddwarf/hack/testbed"
+)
+
+// node is the name of the host under test.
+const node = "conformance1"
+
+// taint keeps pods that know nothing of us away from our nodes. The tests'
+// pods know nothing of us.
+const taint = "virtual-kubelet.io/provider"
+
+// runAll starts the cluster and runs tests on it.
+func runAll(ctx context.Context, o options, due []test, have *results) (err error) {
+	bed, err := testbed.Start(ctx, testbed.Options{Progress: os.Stdout, RegistryFlags: images(o.suite)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bed.Close()) }()
+	_, err = bed.AddHost(ctx, node, testbed.HostOptions{
+		CPUs: 8, Memory: "16G",
+		AgentFlags: []string{
+			"--registry-mirror", "docker.io=" + testbed.Registry,
+			"--registry-mirror", "registry.k8s.io=" + testbed.Registry,
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := bed.Kubectl(ctx, "taint", "node", node, taint+"-"); err != nil {
+		return err
+	}
+	return runTests(ctx, o, bed.Kubeconfig(), due, have)
+}
+
+// images serve what the tests want under the names that version v1.37 of them
+// has. Other images they want do not exist here, and tests of those fail.
+func images(suite string) []string {
+	in := func(name string) string { return filepath.Join(suite, name) }
+	flags := []string{"--agnhost", in("agnhost"), "--nnp", in("nnp"), "--kitten", in("kitten"), "--tools", in("tools")}
+	for _, tag := range []string{
+		"e2e-test-images/agnhost:2.66.1=agnhost",
+		"e2e-test-images/agnhost:2.55=agnhost",
+		"e2e-test-images/busybox:1.37.0-2=busybox-bash",
+		"e2e-test-images/glibc-dns-testing:2.1.1=glibc",
+		"e2e-test-images/kitten:1.8=kitten",
+		"e2e-test-images/nginx:1.27.0-2=nginx",
+		"e2e-test-images/nginx:1.28.0-2=nginx",
+		"e2e-test-images/nonewprivs:1.4=nonewprivs",
+		"e2e-test-images/nonroot:1.5=nonroot",
+		"pause:3.10.2=idle",
+		"library/busybox:latest=busybox-bash",
+	} {
+		flags = append(flags, "--tag", tag)
+	}
+	return flags
+}
