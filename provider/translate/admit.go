@@ -20,7 +20,8 @@ const (
 	ReasonPodOS       = "PodOSNotSupported" // the kubelet's word
 	ReasonBrand       = "ZoneBrandNotAvailable"
 
-	ReasonNodeAffinity = "NodeAffinity" // the kubelet's word
+	ReasonNodeAffinity = "NodeAffinity"    // the kubelet's word
+	ReasonSysctl       = "SysctlForbidden" // the kubelet's word
 )
 
 // maxMessage keeps a refusal's message readable.
@@ -41,6 +42,10 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 	}
 	if r := hostAllowed(pod, node); r != nil {
 		return r
+	}
+	if s := pod.Spec.SecurityContext; s != nil && len(s.Sysctls) > 0 {
+		// They are parameters of a Linux kernel; none is safe here.
+		return &Refusal{ReasonSysctl, fmt.Sprintf("Pod was rejected: forbidden sysctl: %q not allowlisted", s.Sysctls[0].Name)}
 	}
 	var a admission
 	a.pod(pod, node)
@@ -99,7 +104,6 @@ func (a *admission) podSecurity(s *corev1.PodSecurityContext) {
 	if s == nil {
 		return
 	}
-	a.when(len(s.Sysctls) > 0, "securityContext.sysctls")
 	a.when(s.WindowsOptions != nil, "securityContext.windowsOptions")
 	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
 	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")

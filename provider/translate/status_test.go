@@ -182,7 +182,6 @@ func TestAdmitNamesEveryFault(t *testing.T) {
 		"hostPID":               func(p *corev1.Pod) { p.Spec.HostPID = true },
 		"hostIPC":               func(p *corev1.Pod) { p.Spec.HostIPC = true },
 		"hostUsers: false":      func(p *corev1.Pod) { p.Spec.HostUsers = &no },
-		"sysctls":               func(p *corev1.Pod) { p.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{}}} },
 		"containers[web].ports": func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 80}} },
 		"privileged": func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: &yes}
@@ -238,5 +237,10 @@ func TestAdmitNamesEveryFault(t *testing.T) {
 	windows.Spec.OS = &corev1.PodOS{Name: corev1.Windows}
 	if r := Admit(windows, node()); r == nil || r.Reason != ReasonPodOS {
 		t.Errorf("a Windows pod: %+v", r)
+	}
+	tuned := pod()
+	tuned.Spec.SecurityContext = &corev1.PodSecurityContext{Sysctls: []corev1.Sysctl{{Name: "kernel.shm_rmid_forced", Value: "1"}}}
+	if r := Admit(tuned, node()); r == nil || r.Reason != ReasonSysctl || !strings.Contains(r.Message, `"kernel.shm_rmid_forced" not allowlisted`) {
+		t.Errorf("a pod with sysctls: %+v", r)
 	}
 }
