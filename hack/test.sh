@@ -21,9 +21,10 @@ race() {
   CGO_ENABLED=1 go test -race -timeout 15m ./provider/... ./zones/... ./network/... ./storage/... ./probes/... ./hack/host/...
 }
 e2e() { hack/e2e.sh; }
+conformance() { hack/conformance.sh sample; }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(lint cross unit race e2e)
+[ ${#parts[@]} -gt 0 ] || parts=(lint cross unit race e2e conformance)
 for part in "${parts[@]}"; do
   start=$SECONDS
   "$part"

@@ -70,17 +70,17 @@ func page(tests []test, have *results, known []cause) string {
 		by[v] = append(by[v], t)
 	}
 	if n := len(by[verdictFailed]); n > 0 {
-		fmt.Fprintf(&b, "\n## Failed: %d\n", n) //nolint:errcheck // a Builder does not fail
+		fmt.Fprintf(&b, "\n## Failed: %d\n", n)
 		failures(&b, by[verdictFailed], have, known)
 	}
 	if n := len(by[verdictImpossible]); n > 0 {
-		fmt.Fprintf(&b, "\n## Impossible: %d\n", n) //nolint:errcheck // as above
+		fmt.Fprintf(&b, "\n## Impossible: %d\n", n)
 		failures(&b, by[verdictImpossible], have, known)
 	}
 	if n := len(by[verdictSkipped]); n > 0 {
-		fmt.Fprintf(&b, "\n## Skipped by the suite: %d\n\n", n) //nolint:errcheck // as above
+		fmt.Fprintf(&b, "\n## Skipped by the suite: %d\n\n", n)
 		for _, t := range by[verdictSkipped] {
-			fmt.Fprintf(&b, "- %s: %s\n", line(t.Name, 400), line(have.Tests[t.Name].Message, 200)) //nolint:errcheck // as above
+			fmt.Fprintf(&b, "- %s: %s\n", line(t.Name, 400), line(have.Tests[t.Name].Message, 200))
 		}
 	}
 	names(&b, "Not run yet", by[verdictNotRun])
@@ -101,7 +101,7 @@ func counts(b *strings.Builder, tests []test, have *results, known []cause) {
 				n[judge(t, have, known)]++
 			}
 		}
-		fmt.Fprintf(b, "| %s | %d | %d | %s | %s | %d | %d | %d | %d |\n", name, total, //nolint:errcheck // a Builder does not fail
+		fmt.Fprintf(b, "| %s | %d | %d | %s | %s | %d | %d | %d | %d |\n", name, total,
 			n[verdictPassed], percent(n[verdictPassed], total), percent(n[verdictPassed], total-n[verdictImpossible]),
 			n[verdictFailed], n[verdictImpossible], n[verdictSkipped], n[verdictNotRun])
 	}
@@ -118,7 +118,7 @@ func counts(b *strings.Builder, tests []test, have *results, known []cause) {
 		}
 	}
 	if len(commits) > 0 {
-		fmt.Fprintf(b, "\nAgents that the results come from: %s.\n", strings.Join(slices.Sorted(maps.Keys(commits)), ", ")) //nolint:errcheck // as above
+		fmt.Fprintf(b, "\nAgents that the results come from: %s.\n", strings.Join(slices.Sorted(maps.Keys(commits)), ", "))
 	}
 }
 
@@ -134,9 +134,9 @@ func failures(b *strings.Builder, tests []test, have *results, known []cause) {
 	write := func(tests []test) {
 		for _, t := range tests {
 			r := have.Tests[t.Name]
-			fmt.Fprintf(b, "- %s  \n  %s: %s", line(t.Name, 400), r.State, line(r.Message, 240)) //nolint:errcheck // a Builder does not fail
+			fmt.Fprintf(b, "- %s  \n  %s: %s", line(t.Name, 400), r.State, line(r.Message, 240))
 			if r.Where != "" {
-				fmt.Fprintf(b, " (%s)", r.Where) //nolint:errcheck // as above
+				fmt.Fprintf(b, " (%s)", r.Where)
 			}
 			b.WriteString("\n")
 		}
@@ -151,9 +151,9 @@ func failures(b *strings.Builder, tests []test, have *results, known []cause) {
 		if len(by[c]) == 0 {
 			continue
 		}
-		fmt.Fprintf(b, "\n**Why:** %s", c.why) //nolint:errcheck // as above
+		fmt.Fprintf(b, "\n**Why:** %s", c.why)
 		if !c.impossible() {
-			fmt.Fprintf(b, " **Plan:** %s", c.plan) //nolint:errcheck // as above
+			fmt.Fprintf(b, " **Plan:** %s", c.plan)
 		}
 		b.WriteString("\n\n")
 		write(by[c])
@@ -169,7 +169,7 @@ func names(b *strings.Builder, title string, tests []test) {
 	if len(tests) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n## %s: %d\n", title, len(tests)) //nolint:errcheck // a Builder does not fail
+	fmt.Fprintf(b, "\n## %s: %d\n", title, len(tests))
 	for _, group := range groups(tests) {
 		var these []string
 		for _, t := range tests {
@@ -177,7 +177,7 @@ func names(b *strings.Builder, title string, tests []test) {
 				these = append(these, "- "+line(t.Name, 400)+"\n")
 			}
 		}
-		fmt.Fprintf(b, "\n<details><summary>%s: %d</summary>\n\n%s\n</details>\n", group, len(these), strings.Join(these, "")) //nolint:errcheck // as above
+		fmt.Fprintf(b, "\n<details><summary>%s: %d</summary>\n\n%s\n</details>\n", group, len(these), strings.Join(these, ""))
 	}
 }
 
