@@ -21,10 +21,13 @@ build_suite() {
   make_one agnhost go build ./test/images/agnhost
   # vet alone would take a quarter of an hour.
   make_one e2e.test go test -c -vet=off ./test/e2e
-  if ! [ -d "$suite/kitten" ]; then
+  if ! [ -d "$suite/images" ]; then
+    # What the images have beside their programs.
     kubernetes=$(cd hack/conformance/suite && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
-    cp -r "$kubernetes/test/images/kitten/html" "$suite/kitten.new"
-    mv "$suite/kitten.new" "$suite/kitten"
+    mkdir -p "$suite/images.new/agnhost" "$suite/images.new/kitten"
+    cp -r --no-preserve=mode "$kubernetes/test/images/agnhost/porter" "$suite/images.new/agnhost/"
+    cp -r --no-preserve=mode "$kubernetes/test/images/kitten/html" "$suite/images.new/kitten/"
+    mv "$suite/images.new" "$suite/images"
   fi
   if ! [ -d "$suite/tools" ]; then
     say "taking programs for the images from Debian packages (log: $suite/tools.log)"

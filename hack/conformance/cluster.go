@@ -43,7 +43,7 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 // has. Other images they want do not exist here, and tests of those fail.
 func images(suite string) []string {
 	in := func(name string) string { return filepath.Join(suite, name) }
-	flags := []string{"--agnhost", in("agnhost"), "--nnp", in("nnp"), "--kitten", in("kitten"), "--tools", in("tools")}
+	flags := []string{"--agnhost", in("agnhost"), "--nnp", in("nnp"), "--sources", in("images"), "--tools", in("tools")}
 	for _, tag := range []string{
 		"e2e-test-images/agnhost:2.66.1=agnhost",
 		"e2e-test-images/agnhost:2.55=agnhost",

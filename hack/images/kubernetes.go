@@ -20,8 +20,9 @@ type Kubernetes struct {
 	Agnhost string
 	// NNP is the compiled program nnp of the image nonewprivs.
 	NNP string
-	// Kitten is the folder with the files of the image kitten.
-	Kitten string
+	// Sources is Kubernetes' folder test/images, for the files that the images have
+	// beside their programs.
+	Sources string
 	// Tools is a tree with curl, dig, nc, getent, hostname, nginx, what they load
 	// and bash-static; hack/conformance/tools.sh makes it.
 	Tools string
@@ -68,6 +69,13 @@ func (k Kubernetes) agnhostLayers() ([]v1.Layer, error) {
 		Symlink("agnhost-2", "agnhost"),
 		Dir("uploads"),
 	)
+	for _, name := range []string{"localhost.crt", "localhost.key"} {
+		data, err := os.ReadFile(filepath.Join(k.Sources, "agnhost/porter", name))
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, Entry{Path: name, Mode: 0o644, Data: data})
+	}
 	return k.withTools(entries)
 }
 
@@ -77,7 +85,7 @@ func (k Kubernetes) KittenImage() (v1.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kitten image: %w", err)
 	}
-	files, err := Tree(k.Kitten)
+	files, err := Tree(filepath.Join(k.Sources, "kitten/html"))
 	if err != nil {
 		return nil, fmt.Errorf("kitten image: %w", err)
 	}

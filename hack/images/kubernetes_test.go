@@ -14,7 +14,8 @@ func kubernetesFrom(t *testing.T) Kubernetes {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"agnhost": "agnhost", "nnp": "nnp", "kitten/data.json": "{}",
+		"agnhost": "agnhost", "nnp": "nnp", "images/kitten/html/data.json": "{}",
+		"images/agnhost/porter/localhost.crt": "crt", "images/agnhost/porter/localhost.key": "key",
 		"tools/bin/bash-static": "bash", "tools/bin/nc.openbsd": "nc", "tools/usr/bin/dig": "dig", "tools/lib/libx.so.1.2": "x",
 	} {
 		file := filepath.Join(dir, name)
@@ -30,7 +31,7 @@ func kubernetesFrom(t *testing.T) Kubernetes {
 	}
 	return Kubernetes{
 		Agnhost: filepath.Join(dir, "agnhost"), NNP: filepath.Join(dir, "nnp"),
-		Kitten: filepath.Join(dir, "kitten"), Tools: filepath.Join(dir, "tools"),
+		Sources: filepath.Join(dir, "images"), Tools: filepath.Join(dir, "tools"),
 	}
 }
 
@@ -47,7 +48,7 @@ func TestKubernetesImages(t *testing.T) {
 		want  map[string]string
 	}{
 		{"agnhost", k.AgnhostImage, map[string]string{
-			"agnhost": "agnhost", "agnhost-2": "-> agnhost", "usr/bin/dig": "dig", "bin/nc": "-> nc.openbsd",
+			"agnhost": "agnhost", "localhost.crt": "crt", "localhost.key": "key", "agnhost-2": "-> agnhost", "usr/bin/dig": "dig", "bin/nc": "-> nc.openbsd",
 			"lib/libx.so.1": "-> libx.so.1.2", "lib/libx.so.1.2": "x", "bin/sh": "-> busybox",
 		}},
 		{"agnhost without tools", plain.AgnhostImage, map[string]string{"agnhost": "agnhost", "usr/bin/dig": ""}},

@@ -2,7 +2,7 @@
 //
 //	images serve --listen ADDR [--user U --password P] [--tls-cert F --tls-key F]
 //	             [--web BINARY] [--tag NAME=KIND]... [--test-images] [--verbose]
-//	             [--agnhost BINARY] [--nnp BINARY] [--kitten DIR] [--tools DIR]
+//	             [--agnhost BINARY] [--nnp BINARY] [--sources DIR] [--tools DIR]
 //
 // It prints one line "registry ADDR" when it answers, and then a line
 // "NAME DIGEST" for each image.
@@ -63,9 +63,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.cert, "tls-cert", "", "serve HTTPS with this certificate `file`")
 	fs.StringVar(&o.key, "tls-key", "", "and this key `file`")
 	fs.StringVar(&o.web, "web", "", "the compiled web server; without it the go command compiles it")
-	fs.StringVar(&o.kubernetes.Agnhost, "agnhost", "", "Kubernetes' compiled agnhost; gives the kind agnhost")
+	fs.StringVar(&o.kubernetes.Agnhost, "agnhost", "", "Kubernetes' compiled agnhost; with --sources it gives the kinds agnhost and kitten")
 	fs.StringVar(&o.kubernetes.NNP, "nnp", "", "Kubernetes' compiled nnp; gives the kind nonewprivs")
-	fs.StringVar(&o.kubernetes.Kitten, "kitten", "", "folder with the files of Kubernetes' image kitten; with --agnhost it gives the kind kitten")
+	fs.StringVar(&o.kubernetes.Sources, "sources", "", "Kubernetes' folder test/images")
 	fs.StringVar(&o.kubernetes.Tools, "tools", "", "tree made by hack/conformance/tools.sh; gives the kinds busybox-bash, glibc and nginx, and agnhost more programs")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
@@ -131,10 +131,8 @@ func kindsOf(o options) (map[string]v1.Image, error) {
 	build := map[string]func() (v1.Image, error){
 		"busybox": images.Busybox, "idle": images.Idle, "nonroot": k.NonRootImage, "hosttools": images.HostTools,
 	}
-	if k.Agnhost != "" {
+	if k.Agnhost != "" && k.Sources != "" {
 		build["agnhost"] = k.AgnhostImage
-	}
-	if k.Agnhost != "" && k.Kitten != "" {
 		build["kitten"] = k.KittenImage
 	}
 	if k.NNP != "" {
