@@ -213,20 +213,51 @@ func (a *fakeAPI) Synced() bool { return true }
 
 type apiLister struct{ *fakeAPI }
 
-// fakeCluster has no objects but tokens.
-type fakeCluster struct{}
+// fakeCluster is what pods refer to. It outlives agents.
+type fakeCluster struct {
+	mu      sync.Mutex
+	maps    map[string]*corev1.ConfigMap // by name
+	secrets map[string]*corev1.Secret
+	token   func() (string, time.Time, error) // nil for one that is always good
+}
 
-func (fakeCluster) Register(*corev1.Pod) {}
-func (fakeCluster) Unregister(types.UID) {}
-func (fakeCluster) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
+func (c *fakeCluster) Register(*corev1.Pod) {}
+func (c *fakeCluster) Unregister(types.UID) {}
+
+func (c *fakeCluster) ConfigMap(_ context.Context, _, name string) (*corev1.ConfigMap, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o, ok := c.maps[name]; ok {
+		return o, nil
+	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "configmaps"}, name)
 }
-func (fakeCluster) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+
+func (c *fakeCluster) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o, ok := c.secrets[name]; ok {
+		return o, nil
+	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
 }
-func (fakeCluster) Services(string) ([]*corev1.Service, error) { return nil, nil }
-func (fakeCluster) Token(context.Context, *corev1.Pod, string, time.Duration) (string, time.Time, error) {
+
+func (c *fakeCluster) Services(string) ([]*corev1.Service, error) { return nil, nil }
+
+func (c *fakeCluster) Token(context.Context, *corev1.Pod, string, time.Duration) (string, time.Time, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.token != nil {
+		return c.token()
+	}
 	return "token-text", time.Now().Add(time.Hour), nil
+}
+
+// edit changes what the cluster has.
+func (c *fakeCluster) edit(f func(*fakeCluster)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(c)
 }
 
 // fakeEvents collects reasons.
@@ -257,12 +288,13 @@ func (l testLog) Errorf(f string, a ...any) { l.t.Logf("error: "+f, a...) }
 
 // world is a host, an API server, and one agent after another.
 type world struct {
-	t      *testing.T
-	host   *fakeHost
-	api    *fakeAPI
-	events *fakeEvents
-	data   string
-	pool   *ipam.Pool
+	t       *testing.T
+	host    *fakeHost
+	api     *fakeAPI
+	cluster *fakeCluster
+	events  *fakeEvents
+	data    string
+	pool    *ipam.Pool
 
 	p    *Provider
 	kill context.CancelFunc
@@ -272,7 +304,7 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, host: newFakeHost(t), data: t.TempDir(), events: &fakeEvents{},
-		api: &fakeAPI{pods: map[string]*corev1.Pod{}},
+		api: &fakeAPI{pods: map[string]*corev1.Pod{}}, cluster: &fakeCluster{},
 	}
 	w.startAgent()
 	t.Cleanup(w.killAgent)
@@ -293,7 +325,7 @@ func (w *world) startAgent() {
 	s := session{w.host, ctx}
 	w.p, err = New(Config{
 		Node: testNode(), Ledger: store, Zones: s, Dial: s.dial, Storage: storageSession{s}, Images: s, Links: s,
-		Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: fakeCluster{},
+		Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})
 	if err != nil {

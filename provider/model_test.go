@@ -197,7 +197,7 @@ func (w *modelWorld) startAgent() {
 			return fakeChannel{session{w.host, ctx}, w.inits.running[z.ID]}
 		},
 		Storage: store, Images: oneImage{store}, Links: net, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100),
-		Cluster: fakeCluster{}, Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
+		Cluster: &fakeCluster{}, Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})
 	if err != nil {
 		w.t.Fatal(err)

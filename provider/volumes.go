@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 
 	"reddwarf.io/reddwarf/provider/translate"
 )
@@ -30,40 +31,53 @@ const refreshPause = 10 * time.Second
 const dataLink = "..data"
 
 // writeVolumes brings every volume that the host writes up to date and decides
-// when to do so again.
+// when to do so again. A volume that cannot be made keeps what it has, and does
+// not keep the others from being made: its error comes last and is tried again
+// soon.
 func (w *worker) writeVolumes(ctx context.Context, zonepath *os.Root, in translate.Input) error {
 	w.refreshAt = time.Time{}
+	var errs []error
 	for _, v := range in.Pod.Spec.Volumes {
 		if !translate.HostWritten(v) {
 			continue
 		}
-		content, err := translate.VolumeFiles(in, v, tokens{ctx, w.p.c.Cluster})
+		next, err := w.writeOne(ctx, zonepath, in, v)
 		if err != nil {
-			return &fault{"", "FailedMount", err}
-		}
-		dir, err := zonepath.OpenRoot(path.Join(translate.VolumesDir, v.Name))
-		if err != nil {
-			return fmt.Errorf("volume %q: %w", v.Name, err)
-		}
-		err = writeVolume(dir, content.Files, fsGroup(in.Pod))
-		if cerr := dir.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
-			return fmt.Errorf("volume %q: %w", v.Name, err)
-		}
-		next := time.Now().Add(refreshEvery + rand.N(refreshEvery/2))
-		if !content.Refresh.IsZero() && content.Refresh.Before(next) {
-			next = content.Refresh
-		}
-		if soon := time.Now().Add(refreshPause); next.Before(soon) {
-			next = soon
+			errs = append(errs, fmt.Errorf("MountVolume.SetUp failed for volume %q : %w", v.Name, err))
+			next = time.Now().Add(refreshPause)
 		}
 		if w.refreshAt.IsZero() || next.Before(w.refreshAt) {
 			w.refreshAt = next
 		}
 	}
+	if len(errs) > 0 {
+		return &fault{"", "FailedMount", utilerrors.NewAggregate(errs)}
+	}
 	return nil
+}
+
+// writeOne brings one volume up to date and returns when to do so again.
+func (w *worker) writeOne(ctx context.Context, zonepath *os.Root, in translate.Input, v corev1.Volume) (time.Time, error) {
+	content, err := translate.VolumeFiles(in, v, tokens{ctx, w.p.c.Cluster})
+	if err != nil {
+		return time.Time{}, err
+	}
+	dir, err := zonepath.OpenRoot(path.Join(translate.VolumesDir, v.Name))
+	if err != nil {
+		return time.Time{}, err
+	}
+	err = writeVolume(dir, content.Files, fsGroup(in.Pod))
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return time.Time{}, err
+	}
+	next := time.Now().Add(refreshEvery + rand.N(refreshEvery/2))
+	if !content.Refresh.IsZero() && content.Refresh.Before(next) {
+		next = content.Refresh
+	}
+	if soon := time.Now().Add(refreshPause); next.Before(soon) {
+		next = soon
+	}
+	return next, nil
 }
 
 // refreshVolumes writes the volumes of a running zone again.
@@ -103,7 +117,12 @@ func writeVolume(dir *os.Root, files map[string]translate.File, group *int64) er
 		return err
 	}
 	for name, f := range files {
-		if err := writeInto(dir, path.Join(fresh, name), f, group); err != nil {
+		if err := writeInto(dir, path.Join(fresh, name), f); err != nil {
+			return err
+		}
+	}
+	if group != nil {
+		if err := giveToGroup(dir, fresh, int(*group)); err != nil {
 			return err
 		}
 	}
@@ -120,21 +139,56 @@ func writeVolume(dir *os.Root, files map[string]translate.File, group *int64) er
 	return tidyVolume(dir, fresh, files)
 }
 
-func writeInto(dir *os.Root, name string, f translate.File, group *int64) error {
+func writeInto(dir *os.Root, name string, f translate.File) error {
 	if err := dir.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	mode := fs.FileMode(f.Mode)
-	if group != nil {
-		mode |= 0o040
-	}
-	if err := replaceFile(dir, name, f.Data, mode); err != nil {
+	if err := replaceFile(dir, name, f.Data, fs.FileMode(f.Mode)); err != nil {
 		return err
 	}
-	if group != nil {
-		return dir.Chown(name, -1, int(*group))
+	if f.User != nil {
+		return dir.Chown(name, int(*f.User), -1)
 	}
 	return nil
+}
+
+// What a group gets in a volume that it cannot write to, as from a kubelet.
+const (
+	groupFile = fs.FileMode(0o440)
+	groupDir  = fs.FileMode(0o550) | fs.ModeSetgid
+)
+
+// giveToGroup makes group the group of a volume's root and of all that is below
+// its directory fresh, which nobody sees yet.
+func giveToGroup(dir *os.Root, fresh string, group int) error {
+	give := func(name string, e fs.DirEntry) error {
+		if err := dir.Chown(name, -1, group); err != nil {
+			return err
+		}
+		info, err := dir.Lstat(name) // changing the group has taken bits away
+		if err != nil {
+			return err
+		}
+		mode := info.Mode() | groupFile
+		if e.IsDir() {
+			mode |= groupDir
+		}
+		return dir.Chmod(name, mode)
+	}
+	err := fs.WalkDir(dir.FS(), fresh, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return give(name, e)
+	})
+	if err != nil {
+		return err
+	}
+	root, err := dir.Stat(".")
+	if err != nil {
+		return err
+	}
+	return give(".", fs.FileInfoToDirEntry(root))
 }
 
 // tidyVolume makes the links that lead to the files, and removes what is left

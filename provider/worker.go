@@ -32,7 +32,7 @@ type worker struct {
 	pod     *corev1.Pod  // newest object; never changed in place
 	st      ledger.State // as on disk, once recorded
 	durable bool         // recorded: nothing is done for the pod before
-	stale   bool         // an object that the volumes show has changed
+	stale   bool         // something that the volumes show has changed
 	erased  bool         // the record is gone for good and must not come back
 	live    *podinit.State
 	changed chan struct{} // closed when st changes, and replaced
@@ -142,6 +142,7 @@ func (w *worker) update(pod *corev1.Pod) error {
 	if err := w.addEphemeralLocked(); err != nil {
 		return err
 	}
+	w.stale = true // labels and annotations may be shown in volumes
 	w.poke()
 	w.p.c.Cluster.Register(w.pod)
 	w.p.status.enqueue(w.uid)
@@ -273,8 +274,13 @@ func (w *worker) look(ctx context.Context) (view, error) {
 			w.setLocked(st)
 		}
 	}
-	if w.stale && !w.refreshAt.IsZero() {
-		w.refreshAt = now
+	if w.stale {
+		if !w.refreshAt.IsZero() {
+			w.refreshAt = now
+		}
+		// It may be what a failed try has waited for.
+		delete(w.failed, step{act: actRefresh})
+		delete(w.failed, step{act: actFiles})
 	}
 	w.stale = false
 	st := w.st.Clone()

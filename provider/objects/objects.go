@@ -7,6 +7,7 @@ package objects
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -143,7 +144,7 @@ func read[T any](ctx context.Context, c *Cache, k Key, get func(context.Context)
 		return zero, fmt.Errorf("objects: read %s %s/%s: %w", k.Kind, k.Namespace, k.Name, err)
 	}
 	if !ok {
-		return zero, apierrors.NewNotFound(corev1.Resource(string(k.Kind)), k.Name)
+		return zero, apierrors.NewNotFound(corev1.Resource(strings.TrimSuffix(string(k.Kind), "s")), k.Name)
 	}
 	typed, ok := o.(T)
 	if !ok {
@@ -195,11 +196,38 @@ func (c *Cache) informer(k Key) cache.SharedIndexInformer {
 	} else {
 		i = coreinformers.NewFilteredConfigMapInformer(c.client, k.Namespace, 0, cache.Indexers{}, byName)
 	}
-	notify := func(any) { c.changed(k) }
+	notify := func(o any) {
+		if immutable(o) {
+			c.settle(k)
+		}
+		c.changed(k)
+	}
 	i.AddEventHandler(cache.ResourceEventHandlerFuncs{ //nolint:errcheck // fails only for an informer that has stopped
 		AddFunc:    notify,
 		UpdateFunc: func(before, after any) { notify(after) },
 		DeleteFunc: notify,
 	})
 	return i
+}
+
+// immutable reports whether o will never change. It can still be deleted, which
+// pods that show it do not hear of, as on a kubelet.
+func immutable(o any) bool {
+	switch o := o.(type) {
+	case *corev1.ConfigMap:
+		return o.Immutable != nil && *o.Immutable
+	case *corev1.Secret:
+		return o.Immutable != nil && *o.Immutable
+	}
+	return false
+}
+
+// settle ends the watch of an object that will not change and keeps what it
+// has seen, for as long as a pod refers to it.
+func (c *Cache) settle(k Key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[k]; e != nil && e.stop != nil {
+		e.stop()
+	}
 }

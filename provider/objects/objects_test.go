@@ -248,3 +248,39 @@ func TestTokenIsReplacedBeforeItExpires(t *testing.T) {
 		t.Error("tokens of a pod that is gone are kept")
 	}
 }
+
+// TestImmutableObjectsAreNotWatched ends the watch of an object that will never
+// change, and still has it.
+func TestImmutableObjectsAreNotWatched(t *testing.T) {
+	yes := true
+	client := fake.NewClientset(&corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "conf"}, Immutable: &yes, Data: map[string]string{"k": "v"},
+	})
+	changed := make(chan Key, 8)
+	c := New(client, func(k Key) { changed <- k })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.Run(ctx)
+	}()
+	c.Register(user("a"))
+	<-changed
+	c.mu.Lock()
+	informer := c.entries[Key{ConfigMap, "ns", "conf"}].informer
+	c.mu.Unlock()
+	for !informer.IsStopped() {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the watch goes on")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	o, err := c.ConfigMap(t.Context(), "ns", "conf")
+	if err != nil || o.Data["k"] != "v" {
+		t.Errorf("read %+v, %v", o, err)
+	}
+	c.Unregister("a")
+	cancel()
+	<-done
+}

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	utilerrors "k8s.io/apimachinery/pkg/util/errors"
 )
 
 // File is one file of a volume that the host writes.
 type File struct {
 	Data []byte
 	Mode uint32 // permission bits
+	User *int64 // the owner; nil for root
 }
 
 // Tokens gives tokens of a pod's service account.
@@ -43,26 +45,29 @@ func VolumeFiles(in Input, v corev1.Volume, tokens Tokens) (Volume, error) {
 	var err error
 	switch {
 	case v.ConfigMap != nil:
-		p.mode = mode(v.ConfigMap.DefaultMode)
+		p.mode, p.user = mode(v.ConfigMap.DefaultMode), v.ConfigMap.DefaultUser
 		err = p.configMap(v.ConfigMap.Name, v.ConfigMap.Items, v.ConfigMap.Optional)
 	case v.Secret != nil:
-		p.mode = mode(v.Secret.DefaultMode)
+		p.mode, p.user = mode(v.Secret.DefaultMode), v.Secret.DefaultUser
 		err = p.secret(v.Secret.SecretName, v.Secret.Items, v.Secret.Optional)
 	case v.DownwardAPI != nil:
-		p.mode = mode(v.DownwardAPI.DefaultMode)
+		p.mode, p.user = mode(v.DownwardAPI.DefaultMode), v.DownwardAPI.DefaultUser
 		err = p.downward(v.DownwardAPI.Items)
 	case v.Projected != nil:
-		p.mode = mode(v.Projected.DefaultMode)
+		p.mode, p.user = mode(v.Projected.DefaultMode), v.Projected.DefaultUser
+		var errs []error // all of them, so that one look at the event is enough
 		for _, s := range v.Projected.Sources {
-			if err = p.source(s); err != nil {
-				break
-			}
+			errs = append(errs, p.source(s))
 		}
+		err = utilerrors.NewAggregate(errs)
 	default:
 		err = errors.New("not a volume of files")
 	}
+	if err == nil {
+		err = p.conflict()
+	}
 	if err != nil {
-		return Volume{}, fmt.Errorf("volume %q: %w", v.Name, err)
+		return Volume{}, err
 	}
 	return p.out, nil
 }
@@ -72,6 +77,7 @@ type projection struct {
 	pod    *corev1.Pod
 	tokens Tokens
 	mode   uint32
+	user   *int64
 	out    Volume
 }
 
@@ -82,15 +88,44 @@ func mode(m *int32) uint32 {
 	return uint32(*m) & 0o777
 }
 
-func (p *projection) add(name string, data []byte, m *int32) error {
-	if name == "" || path.IsAbs(name) || slices.Contains(strings.Split(name, "/"), "..") || strings.HasPrefix(name, "..") {
+// The longest names of files and paths below a volume, as a kubelet's.
+const (
+	maxFileName = 255
+	maxFilePath = 4096
+)
+
+// add takes one file in. A later source wins over an earlier one, as on a
+// kubelet. Names that begin with ".." are the volume's own.
+func (p *projection) add(name string, data []byte, m *int32, user *int64) error {
+	parts := strings.Split(name, "/")
+	switch {
+	case name == "" || path.Clean(name) == "." || path.IsAbs(name) || slices.Contains(parts, ".."):
 		return fmt.Errorf("path %q is not inside the volume", name)
+	case strings.HasPrefix(parts[0], ".."):
+		return fmt.Errorf("path %q must not begin with \"..\"", name)
+	case len(name) > maxFilePath || slices.ContainsFunc(parts, func(s string) bool { return len(s) > maxFileName }):
+		return fmt.Errorf("path %.64q… is longer than a file system takes", name)
 	}
-	f := File{Data: data, Mode: p.mode}
+	f := File{Data: data, Mode: p.mode, User: p.user}
 	if m != nil {
 		f.Mode = mode(m)
 	}
+	if user != nil {
+		f.User = user
+	}
 	p.out.Files[path.Clean(name)] = f
+	return nil
+}
+
+// conflict refuses a file that another one needs to be a directory.
+func (p *projection) conflict() error {
+	for name := range p.out.Files {
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if _, ok := p.out.Files[dir]; ok {
+				return fmt.Errorf("path %q is a file, and %q needs it to be a directory", dir, name)
+			}
+		}
+	}
 	return nil
 }
 
@@ -134,7 +169,7 @@ func (p *projection) secret(name string, items []corev1.KeyToPath, optional *boo
 func (p *projection) keys(kind, name string, data map[string][]byte, items []corev1.KeyToPath, optional *bool) error {
 	if len(items) == 0 {
 		for k, v := range data {
-			if err := p.add(k, v, nil); err != nil {
+			if err := p.add(k, v, nil, nil); err != nil {
 				return err
 			}
 		}
@@ -146,9 +181,9 @@ func (p *projection) keys(kind, name string, data map[string][]byte, items []cor
 			if isTrue(optional) {
 				continue
 			}
-			return fmt.Errorf("%s %q has no key %q", kind, name, item.Key)
+			return fmt.Errorf("%s %q: references non-existent key: %s", kind, name, item.Key)
 		}
-		if err := p.add(item.Path, v, item.Mode); err != nil {
+		if err := p.add(item.Path, v, item.Mode, item.User); err != nil {
 			return err
 		}
 	}
@@ -174,7 +209,7 @@ func (p *projection) downward(items []corev1.DownwardAPIVolumeFile) error {
 		if err != nil {
 			return err
 		}
-		if err := p.add(item.Path, []byte(value), item.Mode); err != nil {
+		if err := p.add(item.Path, []byte(value), item.Mode, item.User); err != nil {
 			return err
 		}
 	}
@@ -199,5 +234,53 @@ func (p *projection) token(t *corev1.ServiceAccountTokenProjection) error {
 	if p.out.Refresh.IsZero() || (!refresh.IsZero() && refresh.Before(p.out.Refresh)) {
 		p.out.Refresh = refresh
 	}
-	return p.add(t.Path, []byte(token), nil)
+	f := File{Data: []byte(token), Mode: p.mode, User: oneUser(p.in.Pod)}
+	for _, u := range []*int64{p.user, t.User} {
+		if u != nil {
+			f.User = u
+		}
+	}
+	if f.User != nil || fsGroup(p.in.Pod) != nil {
+		f.Mode = 0o600 // for its owner; the group is given its part where the file is written
+	}
+	if err := p.add(t.Path, f.Data, nil, nil); err != nil {
+		return err
+	}
+	p.out.Files[path.Clean(t.Path)] = f
+	return nil
+}
+
+func fsGroup(pod *corev1.Pod) *int64 {
+	if s := pod.Spec.SecurityContext; s != nil {
+		return s.FSGroup
+	}
+	return nil
+}
+
+// oneUser returns the user that every container of the pod is told to run as,
+// nil if one is not told or they differ. Tokens are made theirs.
+func oneUser(pod *corev1.Pod) *int64 {
+	var all []*int64
+	of := func(s *corev1.SecurityContext) {
+		u := (*int64)(nil)
+		if p := pod.Spec.SecurityContext; p != nil {
+			u = p.RunAsUser
+		}
+		if s != nil && s.RunAsUser != nil {
+			u = s.RunAsUser
+		}
+		all = append(all, u)
+	}
+	for _, c := range AllContainers(pod) {
+		of(c.SecurityContext)
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		of(pod.Spec.EphemeralContainers[i].SecurityContext)
+	}
+	for _, u := range all {
+		if u == nil || *u != *all[0] {
+			return nil
+		}
+	}
+	return all[0]
 }

@@ -70,28 +70,35 @@ func giveToGroup(root *os.Root, group int, rootOnly bool) error {
 			return nil
 		}
 	}
-	return fs.WalkDir(root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
-		if err != nil {
+	// The root comes last: while it does not look done, the next start does
+	// all of it again.
+	err := fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
+		if err != nil || name == "." {
 			return err
 		}
-		if err := root.Lchown(name, -1, group); err != nil {
-			return err
-		}
-		if e.Type()&fs.ModeSymlink != 0 {
-			return nil
-		}
-		info, err := root.Lstat(name)
-		if err != nil {
-			return err
-		}
-		// Changing the group has taken a set-group-ID bit away.
-		mode := info.Mode().Perm() | info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) | groupFile
-		if e.IsDir() {
-			mode |= groupDir
-		}
-		if err := root.Chmod(name, mode); err != nil {
-			return fmt.Errorf("mode: %w", err)
-		}
-		return nil
+		return giveOne(root, name, group)
 	})
+	if err != nil {
+		return err
+	}
+	return giveOne(root, ".", group)
+}
+
+func giveOne(root *os.Root, name string, group int) error {
+	if err := root.Lchown(name, -1, group); err != nil {
+		return err
+	}
+	info, err := root.Lstat(name)
+	if err != nil || info.Mode()&fs.ModeSymlink != 0 {
+		return err
+	}
+	// Changing the group has taken a set-group-ID bit away.
+	mode := info.Mode().Perm() | info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky) | groupFile
+	if info.IsDir() {
+		mode |= groupDir
+	}
+	if err := root.Chmod(name, mode); err != nil {
+		return fmt.Errorf("mode: %w", err)
+	}
+	return nil
 }
