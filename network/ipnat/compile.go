@@ -153,12 +153,16 @@ func (c *compiler) port(p *Port) {
 	}
 }
 
-// family compiles a port for the addresses of one family.
+// family compiles a port for the addresses of one family. A Service without a
+// cluster address of it is none of that family, whatever else it names.
 func (c *compiler) family(p *Port, w *Networks, is4 bool) {
 	s := c.svc
+	if !slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return a.Is4() == is4 }) {
+		return
+	}
 	any, picked := c.node.usable(p.Endpoints, is4), false
 	var eps chosen
-	pick := func() { // only Services with addresses of the family need it
+	pick := func() { // only Services with addresses that can be used need it
 		if !picked {
 			picked, eps = true, c.node.choose(any)
 		}
@@ -177,7 +181,7 @@ func (c *compiler) family(p *Port, w *Networks, is4 bool) {
 			c.returns(p, w, external(s, eps))
 		}
 	}
-	if p.NodePort != 0 && w.Host.IsValid() && slices.ContainsFunc(s.ClusterIPs, func(a netip.Addr) bool { return a.Is4() == is4 }) {
+	if p.NodePort != 0 && w.Host.IsValid() {
 		outside(w.Host, p.NodePort, rankNodePort, nil)
 	}
 	for _, vip := range s.LoadBalancerIPs {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"reddwarf.io/reddwarf/hack/host/ipf/trace"
 	"reddwarf.io/reddwarf/network/ipnat"
 )
 
@@ -53,10 +54,10 @@ func compile(t testing.TB, n ipnat.Node, services ...ipnat.Service) (ipnat.Rules
 }
 
 // from returns a packet of a client; where it arrives follows from who it is.
-func from(client, to string) packet {
-	p := packet{iface: "net0", src: netip.AddrPortFrom(addr(client), 40000), dst: ap(to)}
-	if n := testNode(); n.IPv4.Pods.Contains(p.src.Addr()) || n.IPv6.Pods.Contains(p.src.Addr()) {
-		p.iface = "rdwgw0"
+func from(client, to string) trace.Packet {
+	p := trace.Packet{Interface: "net0", Src: netip.AddrPortFrom(addr(client), 40000), Dst: ap(to)}
+	if n := testNode(); n.IPv4.Pods.Contains(p.Src.Addr()) || n.IPv6.Pods.Contains(p.Src.Addr()) {
+		p.Interface = "rdwgw0"
 	}
 	return p
 }
@@ -148,7 +149,7 @@ func TestWhereTrafficGoes(t *testing.T) {
 			}
 			tr := newTracer(t, testNode(), rules)
 			for _, a := range tt.asks {
-				if got := strings.Join(tr.targets(from(a.client, a.to)), " "); got != a.want {
+				if got := strings.Join(tr.Targets(from(a.client, a.to)), " "); got != a.want {
 					t.Errorf("%s to %s goes to %q, want %q\n%s", a.client, a.to, got, a.want, rules)
 				}
 			}
@@ -172,7 +173,7 @@ func TestWithoutMaps(t *testing.T) {
 		{podHere, "10.96.0.1:80", five + noWay + " " + six},
 		{outsider, "198.51.100.11:30080", five + " " + six + noWay},
 	} {
-		if got := strings.Join(tr.targets(from(tt.client, tt.to)), " "); got != tt.want {
+		if got := strings.Join(tr.Targets(from(tt.client, tt.to)), " "); got != tt.want {
 			t.Errorf("%s to %s goes to %q, want %q", tt.client, tt.to, got, tt.want)
 		}
 	}
@@ -196,13 +197,13 @@ func TestWhoTheReceiverSees(t *testing.T) {
 		{"net0", "fd00:244:0:1::9", "[fd00:244:0:2::6]:80", "fd00:244:0:1::9"},
 		{"net0", "fd00:244:0:1::9", "[2001:db8::1]:80", "fd00:1::11"},
 	} {
-		for _, p := range []packet{{}, {udp: true}, {icmp: true}} {
-			p.src, p.dst = netip.AddrPortFrom(addr(tt.from), 40000), ap(tt.to)
+		for _, p := range []trace.Packet{{}, {UDP: true}, {ICMP: true}} {
+			p.Src, p.Dst = netip.AddrPortFrom(addr(tt.from), 40000), ap(tt.to)
 			want := addr(tt.want)
-			if p.icmp && (tt.iface == "rdwgw0" || !testNode().IPv4.Pods.Contains(addr(tt.from)) && addr(tt.from).Is4()) {
+			if p.ICMP && (tt.iface == "rdwgw0" || !testNode().IPv4.Pods.Contains(addr(tt.from)) && addr(tt.from).Is4()) {
 				want = addr(tt.from) // only connections to Services come so, and they have ports
 			}
-			if got := tr.source(p, tt.iface); got != want {
+			if got := tr.Source(p, tt.iface); got != want {
 				t.Errorf("%+v leaves %s as %s, want %s", p, tt.iface, got, want)
 			}
 		}
@@ -220,8 +221,8 @@ func TestHostKeepsItsPorts(t *testing.T) {
 		{"rdwgw0", "10.244.1.1", "10.244.1.5:80"}, {"net0", "198.51.100.11", "10.244.2.6:80"}, {"net0", "198.51.100.11", "198.51.100.1:6443"},
 		{"net0", "198.51.100.11", "192.0.2.1:443"}, {"rdwgw0", "fd00:244:0:1::1", "[fd00:244:0:1::5]:80"},
 	} {
-		p := packet{src: netip.AddrPortFrom(addr(tt.from), 40000), dst: ap(tt.to)}
-		if r := tr.mapped(p, tt.iface); r != nil && !r.To.Addr.IsUnspecified() {
+		p := trace.Packet{Src: netip.AddrPortFrom(addr(tt.from), 40000), Dst: ap(tt.to)}
+		if r := tr.Mapped(p, tt.iface); r != nil && !r.To.Addr.IsUnspecified() {
 			t.Errorf("%s to %s: %s changes the host's own connection", tt.from, tt.to, r)
 		}
 	}
@@ -233,7 +234,7 @@ func TestEndpointInTwoSlicesWithTwoNodes(t *testing.T) {
 		s.InternalLocal = true
 		s.Ports[0].Endpoints = []ipnat.Endpoint{on(order[0], five), on(order[1], five)}
 		rules, _ := compile(t, testNode(), s)
-		if got := newTracer(t, testNode(), rules).targets(from(podHere, "10.96.0.1:80")); len(got) != 1 || got[0] != five {
+		if got := newTracer(t, testNode(), rules).Targets(from(podHere, "10.96.0.1:80")); len(got) != 1 || got[0] != five {
 			t.Errorf("%v: goes to %q", order, got)
 		}
 	}
@@ -250,8 +251,8 @@ func TestUDPHasAnAge(t *testing.T) {
 	}
 	tr := newTracer(t, testNode(), rules)
 	p := from(podHere, "10.96.0.1:80")
-	p.udp = true
-	if got := tr.targets(p); len(got) != 1 || got[0] != "10.244.1.53:53" {
+	p.UDP = true
+	if got := tr.Targets(p); len(got) != 1 || got[0] != "10.244.1.53:53" {
 		t.Errorf("UDP goes to %q", got)
 	}
 }
@@ -276,7 +277,7 @@ service default/web: AddressConflict: 10.96.0.53 port 80/tcp on rdwgw0 belongs t
 		t.Errorf("problems:\n%s\nwant:\n%s", g, want)
 	}
 	// The older Service, but an external address: DNS is not taken away.
-	if got := newTracer(t, testNode(), rules).targets(from(podHere, "10.96.0.53:80")); len(got) != 1 || got[0] != "10.244.1.53:53" {
+	if got := newTracer(t, testNode(), rules).Targets(from(podHere, "10.96.0.53:80")); len(got) != 1 || got[0] != "10.244.1.53:53" {
 		t.Errorf("the cluster address of another service goes to %q", got)
 	}
 }
@@ -292,7 +293,7 @@ func TestOlderServiceKeepsItsExternalAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	where := func() string {
-		return strings.Join(newTracer(t, testNode(), table.Rules()).targets(from(outsider, "203.0.113.9:80")), " ")
+		return strings.Join(newTracer(t, testNode(), table.Rules()).Targets(from(outsider, "203.0.113.9:80")), " ")
 	}
 	table.Set(a)
 	table.Set(b)

@@ -84,9 +84,10 @@ func addresses(all []Endpoint) []netip.AddrPort {
 	return got
 }
 
-// usable returns the port's endpoints of one family, sorted and each once. Of
-// two that are the same place, the one on this node counts, else the later: an
-// endpoint may be in two slices for a moment.
+// usable returns the port's endpoints of one family, sorted and each once. An
+// endpoint may be in two slices for a moment, and a pod may get the address of
+// one that still ends. So of two that are the same place the one that does not
+// terminate counts, then the one on this node, then the later.
 func (n *Node) usable(all []Endpoint, is4 bool) []Endpoint {
 	got := make([]Endpoint, 0, len(all))
 	for _, e := range all {
@@ -103,6 +104,10 @@ func (n *Node) usable(all []Endpoint, is4 bool) []Endpoint {
 		switch {
 		case last < 0 || kept[last].Addr != e.Addr || kept[last].Port != e.Port:
 			kept = append(kept, e)
+		case e.Terminating != kept[last].Terminating:
+			if kept[last].Terminating {
+				kept[last] = e
+			}
 		case e.Node == n.Name || kept[last].Node != n.Name:
 			kept[last] = e
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"reddwarf.io/reddwarf/hack/host/ipf/trace"
 	"reddwarf.io/reddwarf/network/ipnat"
 )
 
@@ -86,10 +87,18 @@ func v4Node() ipnat.Node {
 // expected is a second opinion on what a client may reach, written from the
 // rules of kube-proxy's CategorizeEndpoints and of its traffic policies.
 func expected(s *ipnat.Service, p *ipnat.Port, inside bool, vip netip.Addr, client netip.Addr) []string {
+	if len(s.ClusterIPs) == 0 {
+		return nil
+	}
 	place := map[string]ipnat.Endpoint{}
 	for _, e := range p.Endpoints {
 		key := netip.AddrPortFrom(e.Addr, e.Port).String()
-		if old, ok := place[key]; !ok || e.Node == "n1" || old.Node != "n1" {
+		old, ok := place[key]
+		better := e.Node == "n1" || old.Node != "n1"
+		if e.Terminating != old.Terminating {
+			better = old.Terminating
+		}
+		if !ok || better {
 			place[key] = e
 		}
 	}
@@ -184,12 +193,12 @@ func frontends(services []ipnat.Service, i, j int) []netip.AddrPort {
 	return out
 }
 
-func check(t *testing.T, seed uint64, tr *tracer, s *ipnat.Service, p *ipnat.Port, f netip.AddrPort, client string) {
+func check(t *testing.T, seed uint64, tr *trace.Tracer, s *ipnat.Service, p *ipnat.Port, f netip.AddrPort, client string) {
 	t.Helper()
 	pk := from(client, f.String())
-	pk.udp = p.Protocol == ipnat.UDP
-	inside := pk.iface == "rdwgw0"
-	got, want := tr.targets(pk), expected(s, p, inside, f.Addr(), addr(client))
+	pk.UDP = p.Protocol == ipnat.UDP
+	inside := pk.Interface == "rdwgw0"
+	got, want := tr.Targets(pk), expected(s, p, inside, f.Addr(), addr(client))
 	if slices.Contains(s.ClusterIPs, f.Addr()) && !inside {
 		want = nil // cluster addresses are for this node's pods
 	}
@@ -295,8 +304,8 @@ func affinityOf(t *testing.T, n int) []string {
 	tr := newTracer(t, v4Node(), rules)
 	var out []string
 	for i := range 4096 {
-		p := packet{iface: "rdwgw0", src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(i >> 8), byte(i)}), uint16(1024+i)), dst: ap("10.96.0.1:80")}
-		got := tr.redirects(p)
+		p := trace.Packet{Interface: "rdwgw0", Src: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, byte(i >> 8), byte(i)}), uint16(1024+i)), Dst: ap("10.96.0.1:80")}
+		got := tr.Redirects(p)
 		if len(got) != 1 {
 			t.Fatalf("client %d of %d endpoints may go to %v", i, n, got)
 		}

@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/selection"
 
 	"reddwarf.io/reddwarf/network/ipnat"
 )
@@ -21,12 +23,28 @@ import (
 // proxyNameLabel on a Service says that another proxy serves it.
 const proxyNameLabel = "service.kubernetes.io/service-proxy-name"
 
+// Selector chooses the objects that no other proxy serves, as kube-proxy does:
+// Services and EndpointSlices that are not chosen have no rules here.
+func Selector() labels.Selector {
+	s := labels.NewSelector()
+	for _, name := range []string{proxyNameLabel, corev1.IsHeadlessService} {
+		absent, err := labels.NewRequirement(name, selection.DoesNotExist, nil)
+		if err != nil {
+			panic(err) // a constant is no label's name
+		}
+		s = s.Add(*absent)
+	}
+	return s
+}
+
+var selector = Selector() //nolint:gochecknoglobals // it never changes
+
 // Translate returns a Service with the endpoints of its slices as ipnat wants
 // it. The bool is false for a Service that has no rules: headless, ExternalName,
 // or served by another proxy. It is pure.
 func Translate(svc *corev1.Service, slices []discoveryv1.EndpointSlice) (ipnat.Service, bool) {
 	out := ipnat.Service{Name: svc.Namespace + "/" + svc.Name}
-	if _, other := svc.Labels[proxyNameLabel]; other || svc.Spec.Type == corev1.ServiceTypeExternalName {
+	if svc.Spec.Type == corev1.ServiceTypeExternalName || !selector.Matches(labels.Set(svc.Labels)) {
 		return out, false
 	}
 	vips := svc.Spec.ClusterIPs
@@ -40,7 +58,7 @@ func Translate(svc *corev1.Service, slices []discoveryv1.EndpointSlice) (ipnat.S
 	out.Created = svc.CreationTimestamp.Time
 	out.Affinity = svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP
 	out.InternalLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
-	out.ExternalLocal = svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	out.ExternalLocal = reachable(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	out.ExternalIPs = addresses(svc.Spec.ExternalIPs)
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {
@@ -56,6 +74,18 @@ func Translate(svc *corev1.Service, slices []discoveryv1.EndpointSlice) (ipnat.S
 		out.Ports = append(out.Ports, port(&svc.Spec.Ports[i], slices))
 	}
 	return out, true
+}
+
+// reachable says whether a Service is meant for clients outside the cluster: on
+// others their traffic policy has no meaning.
+func reachable(svc *corev1.Service) bool {
+	switch svc.Spec.Type {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort:
+		return true
+	case corev1.ServiceTypeExternalName:
+		return false
+	}
+	return len(svc.Spec.ExternalIPs) > 0
 }
 
 // addresses returns those that are addresses; "None" and "" are not.
@@ -92,7 +122,7 @@ func port(p *corev1.ServicePort, slices []discoveryv1.EndpointSlice) ipnat.Port 
 		}
 		for j := range s.Ports {
 			sp := &s.Ports[j]
-			if value(sp.Name) != p.Name || protocol(value(sp.Protocol)) != out.Protocol || sp.Port == nil {
+			if sp.Name == nil || *sp.Name != p.Name || protocol(value(sp.Protocol)) != out.Protocol || sp.Port == nil {
 				continue
 			}
 			for k := range s.Endpoints {

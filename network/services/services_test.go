@@ -43,6 +43,7 @@ func newSlice(name string, at ...string) *discoveryv1.EndpointSlice {
 
 func TestTranslate(t *testing.T) {
 	full := newService(func(s *corev1.Service) {
+		s.Spec.Type = corev1.ServiceTypeLoadBalancer
 		s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, "fd00:96::1")
 		s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 		s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
@@ -59,7 +60,7 @@ func TestTranslate(t *testing.T) {
 	hinted.Endpoints[1].Conditions = discoveryv1.EndpointConditions{Ready: new(false), Serving: new(true), Terminating: new(true)}
 	dns := newSlice("web-2", "10.244.1.7", "not an address")
 	dns.Ports = []discoveryv1.EndpointPort{{Name: new("dns"), Protocol: new(corev1.ProtocolUDP), Port: new(int32(1053))}, {Name: new("http"), Protocol: new(corev1.ProtocolUDP), Port: new(int32(1))},
-		{Name: new("http"), Protocol: new(corev1.ProtocolTCP)}}
+		{Name: new("http"), Protocol: new(corev1.ProtocolTCP)}, {Protocol: new(corev1.ProtocolTCP), Port: new(int32(1))}}
 	fqdn := newSlice("web-3", "10.244.1.8")
 	fqdn.AddressType = discoveryv1.AddressTypeFQDN
 
@@ -81,15 +82,35 @@ func TestTranslate(t *testing.T) {
 
 func TestServicesWithoutRules(t *testing.T) {
 	for name, edit := range map[string]func(*corev1.Service){
-		"headless":       func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} },
-		"external name":  func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName },
-		"no address yet": func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil },
+		"headless":          func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} },
+		"external name":     func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeExternalName },
+		"no address yet":    func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "", nil },
+		"labelled headless": func(s *corev1.Service) { s.Labels = map[string]string{corev1.IsHeadlessService: ""} },
 		"other proxy": func(s *corev1.Service) {
 			s.Labels = map[string]string{"service.kubernetes.io/service-proxy-name": "mine"}
 		},
 	} {
 		if got, ok := services.Translate(newService(edit), []discoveryv1.EndpointSlice{*newSlice("web-1", "10.244.1.5")}); ok || got.Name != "default/web" {
 			t.Errorf("%s: %+v, %v", name, got, ok)
+		}
+	}
+}
+
+// TestPolicyOfServicesForInside takes an external traffic policy that nobody
+// outside can meet.
+func TestPolicyOfServicesForInside(t *testing.T) {
+	local := func(s *corev1.Service) { s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal }
+	for _, tt := range []struct {
+		name string
+		edit func(*corev1.Service)
+		want bool
+	}{
+		{"inside only", func(*corev1.Service) {}, false},
+		{"external address", func(s *corev1.Service) { s.Spec.ExternalIPs = []string{"203.0.113.8"} }, true},
+		{"node port", func(s *corev1.Service) { s.Spec.Type = corev1.ServiceTypeNodePort }, true},
+	} {
+		if got, _ := services.Translate(newService(local, tt.edit), nil); got.ExternalLocal != tt.want {
+			t.Errorf("%s: local %v", tt.name, got.ExternalLocal)
 		}
 	}
 }
