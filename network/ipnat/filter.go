@@ -69,22 +69,27 @@ const (
 	fullPercent = 80
 )
 
+// Tables says how full the kernel's tables are.
+type Tables struct {
+	Sessions, MaxSessions uint64
+	Advice                []string // for the operator, a sentence each
+}
+
 // CheckTables compares the kernel's tables with the number of rules and with
-// the sessions that there are. It returns advice for the operator, one sentence
-// each: nothing is changed here, because the sizes can be set only while the
-// filter is disabled, which ends every session.
-func (l *Loader) CheckTables(ctx context.Context, rules int) ([]string, error) {
+// the sessions that there are. Nothing is changed here, because the sizes can
+// be set only while the filter is disabled, which ends every session.
+func (l *Loader) CheckTables(ctx context.Context, rules int) (Tables, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t, err := l.tables(ctx)
 	if err != nil {
-		return nil, err
+		return Tables{}, err
 	}
 	inUse, err := l.statistic(ctx, "inuse")
 	if err != nil {
-		return nil, err
+		return Tables{}, err
 	}
-	return t.advice(uint64(rules), inUse), nil
+	return Tables{inUse, t.maxSessions, t.advice(uint64(rules), inUse)}, nil
 }
 
 func (l *Loader) tables(ctx context.Context) (tables, error) {

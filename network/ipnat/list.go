@@ -23,33 +23,29 @@ func (l *Loader) List(ctx context.Context) (Listing, error) {
 }
 
 func (l *Loader) list(ctx context.Context) (Listing, error) {
-	var p listParser
+	var out Listing
+	p := listParser{take: out.add}
 	err := l.host.Stream(ctx, command.Cmd{Name: "ipnat", Args: []string{"-lR"}, Silent: true}, strings.NewReader(""), &p)
 	if err != nil {
 		return Listing{}, fmt.Errorf("ipnat: reading rules: %w", classify(err))
 	}
-	if p.state != afterRules {
-		return Listing{}, errors.New("ipnat: reading rules: ipnat -l does not print the whole list")
-	}
-	return p.Listing, nil
+	return out, p.end()
 }
 
 // ParseList reads the output of ipnat -lR.
 func ParseList(out string) (Listing, error) {
-	var p listParser
+	var l Listing
+	p := listParser{take: l.add}
 	if _, err := p.Write([]byte(out)); err != nil {
 		return Listing{}, err
 	}
-	if p.state != afterRules {
-		return Listing{}, errors.New("ipnat: reading rules: not the output of ipnat -l")
-	}
-	return p.Listing, nil
+	return l, p.end()
 }
 
-// listParser is a Writer, so that a list of any length needs no more memory
-// than its rules.
+// listParser is a Writer that passes on the rules of a list line by line, so
+// that a list of any length needs little memory.
 type listParser struct {
-	Listing
+	take    func(line string)
 	state   listState
 	partial []byte
 }
@@ -64,6 +60,14 @@ const (
 
 // maxLine is longer than any rule that ipnat can print.
 const maxLine = 4096
+
+// end says whether the list was whole.
+func (p *listParser) end() error {
+	if p.state != afterRules {
+		return errors.New("ipnat: reading rules: not the whole list that ipnat -l prints")
+	}
+	return nil
+}
 
 // Write implements io.Writer.
 func (p *listParser) Write(b []byte) (int, error) {
@@ -94,7 +98,7 @@ func (p *listParser) line(s string) error {
 	case p.state == inRules && s == "":
 		p.state = afterRules
 	case p.state == inRules:
-		p.add(s)
+		p.take(s)
 	case s == listHeader:
 		p.state = inRules
 	default:

@@ -339,8 +339,8 @@ func TestCheckTables(t *testing.T) {
 	l := ipnat.NewLoader(m)
 	for rules, want := range map[int]string{100: "", 50000: "ipf -D; ipf -T ipf_rdrrules_sz=6251; ipf -E"} {
 		got, err := l.CheckTables(t.Context(), rules)
-		if err != nil || (want == "") != (len(got) == 0) || want != "" && !strings.Contains(got[0], want) {
-			t.Errorf("%d rules: %q, %v", rules, got, err)
+		if err != nil || (want == "") != (len(got.Advice) == 0) || want != "" && !strings.Contains(got.Advice[0], want) || got.MaxSessions != 30000 {
+			t.Errorf("%d rules: %+v, %v", rules, got, err)
 		}
 	}
 	m.must("", "ipf", "-D")

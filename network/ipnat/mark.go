@@ -54,15 +54,35 @@ type Listing struct {
 	Foreign []string // other people's
 }
 
-// add sorts one line in.
-func (l *Listing) add(line string) {
+// Whose a line of the kernel's list is.
+type lineKind int
+
+const (
+	lineForeign lineKind = iota
+	lineStale
+	lineOurs
+)
+
+// classifyLine also returns the rule, if it is one of ours.
+func classifyLine(line string) (Rule, lineKind) {
 	r, err := ParseRule(line)
 	switch {
 	case err == nil && r.ours():
-		l.Ours = append(l.Ours, r)
+		return r, lineOurs
 	case tagged(line):
+		return Rule{}, lineStale
+	}
+	return Rule{}, lineForeign
+}
+
+// add sorts one line in.
+func (l *Listing) add(line string) {
+	switch r, kind := classifyLine(line); kind {
+	case lineOurs:
+		l.Ours = append(l.Ours, r)
+	case lineStale:
 		l.Stale = append(l.Stale, line)
-	default:
+	case lineForeign:
 		l.Foreign = append(l.Foreign, line)
 	}
 }

@@ -21,7 +21,8 @@ type Table struct {
 	base     Rules
 	services map[string]*compiled
 	claims   map[frontend][]claim // the first one has the frontend
-	count    int                  // rules in force
+	print    Fingerprint          // of the rules in force
+	scratch  []byte
 }
 
 // compiled is what a Table knows of a Service.
@@ -51,7 +52,7 @@ func NewTable(n Node) (*Table, error) {
 	}
 	t := &Table{node: n, services: map[string]*compiled{}, claims: map[frontend][]claim{}}
 	t.base = n.base()
-	t.count = len(t.base)
+	t.account(Delta{Add: t.base})
 	return t, nil
 }
 
@@ -91,8 +92,18 @@ func (t *Table) replace(name string, created int64, wants []part, problems []Pro
 			t.change(&d, at, name, nil)
 		}
 	}
-	t.count += len(d.Add) - len(d.Remove)
+	t.account(d)
 	return d
+}
+
+// account keeps the fingerprint.
+func (t *Table) account(d Delta) {
+	for _, r := range d.Add {
+		t.print = t.print.with(r, &t.scratch, false)
+	}
+	for _, r := range d.Remove {
+		t.print = t.print.with(r, &t.scratch, true)
+	}
 }
 
 // change replaces a Service's claim to a frontend; nil withdraws it.
@@ -141,11 +152,11 @@ func difference(d *Delta, before, after []Rule) {
 }
 
 // Count returns the number of rules.
-func (t *Table) Count() int { return t.count }
+func (t *Table) Count() int { return t.print.Rules }
 
 // Rules returns all rules: those for everybody first, then by Service.
 func (t *Table) Rules() Rules {
-	rules := append(make(Rules, 0, t.count), t.base...)
+	rules := append(make(Rules, 0, t.Count()), t.base...)
 	for _, name := range slices.Sorted(maps.Keys(t.services)) {
 		for _, at := range t.services[name].wants {
 			if c := t.claims[at][0]; c.service == name {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -31,9 +32,9 @@ var (
 	_ manager.LeaderElectionRunnable = (*services.Proxy)(nil)
 )
 
-func node() ipnat.Node {
+func node() services.Node {
 	w := ipnat.Networks{Gateway: addr("10.244.1.1"), Pods: netip.MustParsePrefix("10.244.1.0/24")}
-	return ipnat.Node{Name: "n1", Gateway: "rdwgw0", IPv4: &w}
+	return services.Node{Node: ipnat.Node{Name: "n1", Gateway: "rdwgw0", IPv4: &w}}
 }
 
 // cluster is a proxy with an API server's cache and a simulated host.
@@ -50,7 +51,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, objects ...client.Object) *cluster {
 	t.Helper()
-	c := &cluster{t: t, client: fake.NewClientBuilder().WithObjects(objects...).Build(), host: host.NewModel()}
+	c := &cluster{t: t, client: fake.NewClientBuilder().WithObjects(objects...).WithIndex(&discoveryv1.EndpointSlice{}, "service", services.IndexSlice).Build(), host: host.NewModel()}
 	t.Cleanup(c.host.Close)
 	c.start()
 	return c
@@ -59,11 +60,10 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 // start makes a proxy that knows nothing, as after a restart.
 func (c *cluster) start() {
 	c.t.Helper()
-	var err error
-	c.proxy, err = services.New(services.Config{Client: c.client, Loader: ipnat.NewLoader(c.host), Node: node(), Delay: time.Second, Period: time.Minute,
+	c.proxy = services.New(services.Config{Client: c.client, Loader: ipnat.NewLoader(c.host), Delay: time.Second, Period: time.Minute,
 		Done: c.done,
 		Warn: func(_ *corev1.Service, p ipnat.Problem) { c.warnings = append(c.warnings, p.String()) }})
-	if err != nil {
+	if err := c.proxy.SetNode(node()); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -103,6 +103,28 @@ func (c *cluster) ipnat(stdin string, args ...string) string {
 		c.t.Fatal(err)
 	}
 	return string(out)
+}
+
+// gateway makes the interface of the pods.
+func (c *cluster) gateway() {
+	c.t.Helper()
+	for _, line := range []string{"dladm create-etherstub -t reddwarf0", "dladm create-vnic -t -l reddwarf0 rdwgw0",
+		"ipadm create-addr -t -T static -a 10.244.1.1/24 rdwgw0/v4"} {
+		f := strings.Fields(line)
+		if _, err := c.host.Run(c.t.Context(), command.New(f[0], f[1:]...)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// refused says whether the host rejects packets for an address.
+func (c *cluster) refused(to string) bool {
+	out, err := c.host.Run(c.t.Context(), command.New("route", "-n", "get", to))
+	return err == nil && strings.Contains(string(out), "REJECT")
+}
+
+func endpointHints(zone string) *discoveryv1.EndpointHints {
+	return &discoveryv1.EndpointHints{ForZones: []discoveryv1.ForZone{{Name: zone}}}
 }
 
 // targets returns where the redirects lead, in the order of the list.
@@ -237,9 +259,12 @@ func TestWithoutAPIServerRulesStay(t *testing.T) {
 		c.client = interceptor.NewClient(c.client.(client.WithWatch), interceptor.Funcs{
 			List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error { return down }})
 		c.start()
-		if err := c.proxy.Start(t.Context()); !errors.Is(err, down) {
-			t.Errorf("Start = %v", err)
-		}
+		c.told = nil
+		c.run(func() {
+			if o := c.outcomes(); len(o) != 1 || !errors.Is(o[0].Err, down) {
+				t.Errorf("without an API server: %+v", o)
+			}
+		})
 		if got := c.targets(); got != "10.244.1.5" {
 			t.Errorf("rules lead to %q", got)
 		}
