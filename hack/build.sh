@@ -3,6 +3,7 @@
 . "$(dirname "$0")/lib.sh"
 say "building the agent, podinit and the simulated host into bin/"
 go build -trimpath -ldflags='-s -w' -o "$bin/reddwarf" ./cmd/reddwarf
+go build -trimpath -ldflags='-s -w' -o "$bin/clusterip" ./cmd/clusterip
 go build -trimpath -ldflags='-s -w' -o "$bin/podinit-linux" ./cmd/podinit
 go build -trimpath -o "$bin/host" ./hack/host/cmd/host
 go build -trimpath -o "$bin/images" ./hack/images/cmd/images

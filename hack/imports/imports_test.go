@@ -26,6 +26,7 @@ type rule struct {
 // a host knows the simulated host.
 var rules = []rule{
 	{pkg: "cmd/podinit", own: []string{"zones/podinit/...", "zones/logs"}, foreign: []string{"golang.org/x/sys/..."}},
+	{pkg: "cmd/clusterip", own: []string{"network/...", "zones/command"}, foreign: []string{"..."}},
 	{pkg: "cmd/reddwarf", own: []string{"provider/...", "zones/...", "network/...", "storage/...", "probes/..."}, foreign: []string{"..."}},
 	{pkg: "provider/node", own: []string{}, foreign: kubernetes},
 	{pkg: "provider/server", own: []string{}, foreign: append([]string{"github.com/virtual-kubelet/virtual-kubelet/...", "github.com/..."}, kubernetes...)},

@@ -62,6 +62,8 @@ type Proxy struct {
 	c    Config
 	kick chan struct{} // holds one: something is pending
 
+	prepare func(context.Context) error // the client for use; may be nil
+
 	mu       sync.Mutex
 	causes   causes
 	node     Node
@@ -171,6 +173,11 @@ func (p *Proxy) note(d ipnat.Delta) bool {
 // Services, brings the rules in line, and then follows changes until ctx ends.
 // Rules stay when it ends.
 func (p *Proxy) Start(ctx context.Context) error {
+	if p.prepare != nil {
+		if err := p.prepare(ctx); err != nil {
+			return fmt.Errorf("services: %w", err)
+		}
+	}
 	period := time.NewTicker(p.c.Period)
 	defer period.Stop()
 	for {

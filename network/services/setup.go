@@ -41,10 +41,13 @@ const patience = 365 * 24 * time.Hour
 // and run it. Where s names no networks of Services the cluster's ServiceCIDRs
 // are watched, too. Every node has its own proxy, so it needs no leader.
 func (p *Proxy) SetupWithManager(mgr manager.Manager, node string, s Settings) error {
-	if err := mgr.GetFieldIndexer().IndexField(context.Background(), &discoveryv1.EndpointSlice{}, sliceIndex, IndexSlice); err != nil {
-		return fmt.Errorf("services: %w", err)
+	// Not here: the manager does not start, and under a signal not end, before
+	// the informers that it has by then have heard from the API server.
+	p.prepare = func(ctx context.Context) error {
+		return mgr.GetFieldIndexer().IndexField(ctx, &discoveryv1.EndpointSlice{}, sliceIndex, IndexSlice)
 	}
-	o := controller.Options{CacheSyncTimeout: patience}
+	// Their names are for metrics that nobody sees, and tests start programs twice.
+	o := controller.Options{CacheSyncTimeout: patience, SkipNameValidation: new(true)}
 	err := builder.ControllerManagedBy(mgr).
 		Named("services").
 		For(&corev1.Service{}).
