@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures pod starts, memory and CPU on one simulated host; see hack/bench/README.md for what is printed.
 . "$(dirname "$0")/lib.sh"
-need_root "make bench"
+need_root "make bench" "it measures with real cgroups and a btrfs pool"
 need_packages
 devcluster=$(hack/cluster.sh build)
 hack/build.sh

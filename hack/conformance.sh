@@ -69,7 +69,7 @@ run_tests() {
 }
 
 main() {
-  need_root "the conformance run"
+  need_root "the conformance run" "caps and quotas are part of it"
   need_packages
   build_suite
   case ${1:-} in

@@ -2,9 +2,9 @@
 # Joins a simulated illumos host to the cluster of KUBECONFIG until Ctrl-C. NODE_IP is the address of this machine
 # by which that cluster's API server reaches it (default: the address that leads there); NODE is the node's name.
 . "$(dirname "$0")/lib.sh"
-need_root "make demo-host"
 [ -n "${KUBECONFIG:-}" ] || die "KUBECONFIG is not set: name the kubeconfig of a cluster in which you may approve certificates (KUBECONFIG=… make demo-host)"
 need_packages
+need_lab "make demo-host"
 hack/build.sh
 server=$("$bin/demohost" --kubeconfig "$KUBECONFIG" --server)
 host=${server%:*} port=${server##*:}

@@ -2,8 +2,8 @@
 # The main job, from nothing: a cluster, a simulated illumos host, and a Deployment whose pods are zones.
 # It stays up for your own kubectl until Ctrl-C; ONCE=1 ends when all was seen.
 . "$(dirname "$0")/lib.sh"
-need_root "make demo"
 need_packages
+need_lab "make demo"
 devcluster=$(hack/cluster.sh build)
 hack/build.sh
 dir=$(mktemp -d /tmp/reddwarf-demo.XXXXXX)

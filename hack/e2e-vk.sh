@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the virtual-kubelet project's own end-to-end tests against the agent on a simulated host, in a lab.
 . "$(dirname "$0")/lib.sh"
-need_root "the virtual-kubelet end-to-end test"
 need_packages
+need_lab "the virtual-kubelet end-to-end test"
 devcluster=$(hack/cluster.sh build)
 hack/build.sh
 go test -c -o "$bin/e2evk.test" ./hack/e2evk

@@ -2,8 +2,8 @@
 # Runs the end-to-end tests in a lab of their own: a real API server, scheduler and controller manager, a
 # simulated illumos host, and the agent.
 . "$(dirname "$0")/lib.sh"
-need_root "the end-to-end test"
 need_packages
+need_lab "the end-to-end test"
 devcluster=$(hack/cluster.sh build)
 hack/build.sh
 go test -c -o "$bin/e2e.test" ./hack/e2e

@@ -109,10 +109,15 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 		}
 		h.flags = append(h.identityFlags(), h.flags...)
 	}
-	_, err := b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
+	out, err := b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
 		"--ip", h.IP, "--trace", h.TraceFile())
 	if err != nil {
 		return nil, err
+	}
+	for line := range strings.Lines(out) {
+		if strings.HasPrefix(line, "note: ") {
+			b.say("%s", strings.TrimSpace(line))
+		}
 	}
 	if o.Join != nil {
 		b.say("joining %s to the cluster", name)

@@ -24,6 +24,7 @@ import (
 const usage = `usage:
   host lab run  --dir DIR [--temporary] [--relay OUTSIDE=INSIDE ...] [--relay-out INSIDE=OUTSIDE ...] -- CMD...
   host lab exec --dir DIR -- CMD...
+  host lab check
   host up NAME [--distro omnios|smartos|openindiana] [--cpus N] [--memory 8G]
                [--ip ADDRESS] [--pool rpool] [--pool-size 20G] [--trace FILE]
                [--foreground]
@@ -37,7 +38,8 @@ const usage = `usage:
   host fault NAME [--clear]
 
 Hosts live in a lab, which ends with the CMD of lab run. Outside of a lab, name
-it with --dir DIR.
+it with --dir DIR. An ordinary user's lab is in a user namespace; lab check says
+what is missing for that.
 `
 
 var errUsage = errors.New("see: host help")
@@ -146,6 +148,12 @@ func done(code int, err error) (int, error) {
 func labCommand(_ context.Context, args []string) (int, error) {
 	if len(args) == 0 {
 		return 2, errUsage
+	}
+	if args[0] == "check" {
+		if err := lab.Check(); err != nil {
+			return 1, err
+		}
+		return 0, nil
 	}
 	w := newWords("lab " + args[0])
 	var o lab.Options

@@ -14,6 +14,7 @@ import (
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/lab"
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/machine"
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/spaces"
+	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/userns"
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/wire"
 	"reddwarf.io/reddwarf/hack/host/linux/sandbox"
 )
@@ -35,6 +36,10 @@ func dispatch(args []string) (int, error) {
 	switch name := filepath.Base(args[0]); name {
 	case spaces.ChildName:
 		return 126, spaces.ChildMain(args[1:])
+	case userns.ChildName:
+		return 126, userns.ChildMain(args[1:])
+	case lab.ProbeName:
+		return 0, lab.ProbeMain()
 	case lab.InitName:
 		return lab.InitMain()
 	case lab.WatchdogName:

@@ -3,6 +3,7 @@
 package sandbox
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -60,7 +61,11 @@ func boundCapabilities(locked uint64) error {
 	if locked > 0 {
 		keep[unix.CAP_IPC_LOCK] = false // it would lift the limit
 		limit := unix.Rlimit{Cur: locked, Max: locked}
-		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &limit)
+		if errors.Is(err, unix.EPERM) { // in a user namespace: a lower one is there and binds
+			err = nil
+		}
+		if err != nil {
 			return fmt.Errorf("zone.max-locked-memory: %w", err)
 		}
 	}

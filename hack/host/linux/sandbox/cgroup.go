@@ -30,6 +30,7 @@ type groups struct {
 	parents map[string]string // controller → directory of the group that holds the zones
 	unified bool              // all in one version 2 hierarchy
 	missing string            // why controllers are missing, for errors
+	lenient bool              // limits without a controller are accepted
 }
 
 // newGroups makes the group name below this process's own group, or below

@@ -105,7 +105,7 @@ func (z *group) apply(s setting) error {
 	}
 	path, ok := z.file(s.controller, name)
 	if !ok {
-		if !s.set {
+		if !s.set || z.of.lenient {
 			return nil
 		}
 		return fmt.Errorf("%s: %w: cgroup controller %s: %s", s.cap, ErrNoController, s.controller, z.of.missing)

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"reddwarf.io/reddwarf/hack/host/zones"
@@ -47,6 +48,11 @@ type Config struct {
 	// GroupParent, if not empty, is the version 2 cgroup to make Group in
 	// instead, for a process that has a delegated group above its own.
 	GroupParent string
+
+	// Unenforced, if not empty, says why caps that this machine cannot enforce
+	// are accepted nevertheless, see Backend.Unenforced. Otherwise a zone with
+	// such a cap does not boot.
+	Unenforced string
 }
 
 // Backend keeps the running zones of one host. Its methods may be called from
@@ -74,7 +80,23 @@ func New(c Config) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
+	g.lenient = c.Unenforced != ""
 	return &Backend{config: c, groups: g, zones: make(map[int]*zone)}, nil
+}
+
+// Unenforced says which caps are accepted and have no effect, and why; empty
+// means that there are none.
+func (b *Backend) Unenforced() string {
+	var caps []string
+	for _, s := range settings(zones.Caps{}) {
+		if _, ok := b.groups.parents[s.controller]; !ok {
+			caps = append(caps, s.cap)
+		}
+	}
+	if len(caps) == 0 || !b.groups.lenient {
+		return ""
+	}
+	return fmt.Sprintf("%s are kept and shown but not enforced: %s", strings.Join(caps, ", "), b.config.Unenforced)
 }
 
 // Close halts every zone and removes the cgroups.

@@ -63,10 +63,37 @@ func (v *Volumes) Remount(_ context.Context, _ uint64, dir string, o zfs.MountOp
 			flags |= f.flag
 		}
 	}
-	if err := unix.Mount("", dir, "", flags, ""); err != nil {
+	err := unix.Mount("", dir, "", flags, "")
+	if errors.Is(err, unix.EPERM) {
+		err = remountLocked(dir, flags)
+	}
+	if err != nil {
 		return fmt.Errorf("remount %s: %w", dir, err)
 	}
 	return nil
+}
+
+// remountLocked is a remount with those flags that a user namespace may not
+// take off left as they are: how the times of access are kept, and what the
+// file system below was mounted without.
+func remountLocked(dir string, flags uintptr) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return err
+	}
+	flags &^= unix.MS_NOATIME
+	for _, f := range []struct {
+		is   int64
+		flag uintptr
+	}{
+		{unix.ST_NOSUID, unix.MS_NOSUID}, {unix.ST_NODEV, unix.MS_NODEV}, {unix.ST_NOEXEC, unix.MS_NOEXEC},
+		{unix.ST_NOATIME, unix.MS_NOATIME}, {unix.ST_RELATIME, unix.MS_RELATIME},
+	} {
+		if st.Flags&f.is != 0 {
+			flags |= f.flag
+		}
+	}
+	return unix.Mount("", dir, "", flags, "")
 }
 
 // Unmount implements zfs.Backend.

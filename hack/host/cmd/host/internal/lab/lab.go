@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/spaces"
+	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/userns"
 )
 
 // Env is the variable that names the lab's directory to programs inside it.
@@ -36,6 +37,7 @@ func Gateway() netip.Prefix { return netip.MustParsePrefix("198.51.100.1/24") }
 const (
 	InitName     = "(lab-init)"
 	WatchdogName = "(lab-watchdog)"
+	ProbeName    = "(lab-probe)"
 )
 
 // ErrNoLab means that no lab runs in a directory.
@@ -129,6 +131,9 @@ func (l Lab) exec(argv []string, run func(p spaces.Process, argv, env []string) 
 	p, err := l.Process()
 	if err != nil {
 		return 0, err
+	}
+	if os.Geteuid() != 0 {
+		return 0, fmt.Errorf("lab: %w", userns.Enter(p.PID))
 	}
 	code, err := run(p, argv, []string{Env + "=" + l.Dir})
 	if err != nil {

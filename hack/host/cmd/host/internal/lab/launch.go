@@ -86,9 +86,6 @@ type Options struct {
 // Run makes a lab, runs argv in it and returns its exit code when everything
 // of the lab has gone.
 func (l Lab) Run(o Options, argv []string) (int, error) {
-	if os.Geteuid() != 0 {
-		return 0, errors.New("lab: a lab needs root: it makes network namespaces, mounts, loop devices and cgroups. Run it with sudo, or in a virtual machine")
-	}
 	// The lab's first process dies with the thread that started it.
 	runtime.LockOSThread()
 	if o.Temporary {
@@ -96,6 +93,9 @@ func (l Lab) Run(o Options, argv []string) (int, error) {
 		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGTERM), 0, 0, 0); err != nil {
 			return 0, fmt.Errorf("lab: %w", err)
 		}
+	}
+	if os.Geteuid() != 0 {
+		return asRoot(os.Args)
 	}
 	group, err := stepAside()
 	if err != nil {

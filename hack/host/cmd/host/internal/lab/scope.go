@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/userns"
 	"reddwarf.io/reddwarf/hack/host/linux/sandbox"
 )
 
@@ -21,6 +22,9 @@ const scopeEnv = "REDDWARF_SCOPE"
 // The result is the group to make others in; empty means in each one's own,
 // or that there are none, and then a zone with a cap does not boot.
 func stepAside() (string, error) {
+	if userns.Inside() {
+		return "", nil // the groups are not ours to change
+	}
 	dir, usable, err := sandbox.Unified()
 	if err != nil || usable || dir == "" {
 		return "", err

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/spaces"
+	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/userns"
 	"reddwarf.io/reddwarf/hack/host/system"
 )
 
@@ -31,18 +32,16 @@ func makeRoot(b *boot) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
-	points, err := mountPoints()
-	if err != nil {
-		return err
-	}
 	root := filepath.Join(h.dir(), "root")
-	if err := overlay(h.dir(), root); err != nil {
+	if err := checkPlace(h.dir()); err != nil {
 		return err
 	}
-	for _, p := range points {
-		if err := showMount(p, root); err != nil {
-			return fmt.Errorf("%s: %w", p, err)
-		}
+	show := showMachine
+	if userns.Inside() {
+		show = showPieces
+	}
+	if err := show(h.dir(), root); err != nil {
+		return err
 	}
 	if err := unix.Mount(b.Lab.Dir, filepath.Join(root, b.Lab.Dir), "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("%s: %w", b.Lab.Dir, err)
@@ -59,6 +58,34 @@ func makeRoot(b *boot) error {
 	return pivot(root)
 }
 
+// checkPlace refuses directories of a lab in which hosts cannot be.
+func checkPlace(dir string) error {
+	if strings.ContainsAny(dir, ",:\\") {
+		return fmt.Errorf("the lab's directory %q must not contain a comma, colon or backslash", dir)
+	}
+	if below(dir, []string{"/run", "/proc", "/sys", "/dev"}) {
+		return fmt.Errorf("the lab's directory %s is where every host has its own: choose another one", dir)
+	}
+	return nil
+}
+
+// showMachine makes root an overlay of / and shows other file systems in it.
+func showMachine(dir, root string) error {
+	points, err := mountPoints()
+	if err != nil {
+		return err
+	}
+	if err := overlay(dir, root); err != nil {
+		return err
+	}
+	for _, p := range points {
+		if err := showMount(p, root); err != nil {
+			return fmt.Errorf("%s: %w", p, err)
+		}
+	}
+	return nil
+}
+
 // overlay mounts / at root with a writable layer in dir. Where the file system
 // of dir cannot be one, it is kept in memory.
 func overlay(dir, root string) error {
@@ -67,12 +94,6 @@ func overlay(dir, root string) error {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return err
 		}
-	}
-	if strings.ContainsAny(dir, ",:\\") {
-		return fmt.Errorf("the lab's directory %q must not contain a comma, colon or backslash", dir)
-	}
-	if below(dir, []string{"/run", "/proc", "/sys", "/dev"}) {
-		return fmt.Errorf("the lab's directory %s is where every host has its own: choose another one", dir)
 	}
 	mount := func() error {
 		upper, work := filepath.Join(layer, "upper"), filepath.Join(layer, "work")
@@ -187,9 +208,15 @@ func copyProgram(to string, exe io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
+// hostDirs are the directories that a host of illumos has and in which it, or
+// what runs on it, makes files.
+func hostDirs() []string {
+	return []string{"etc/zones", "opt/reddwarf/lib", "usr/lib/brand", "var/log", "var/lib", "zones"}
+}
+
 // writeFiles makes the files and directories that a host of illumos has.
 func (b *boot) writeFiles(root string) error {
-	for _, dir := range []string{"etc/zones", "opt/reddwarf/lib", "usr/lib/brand", "var/log", "var/lib", "zones"} {
+	for _, dir := range hostDirs() {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 
 	"reddwarf.io/reddwarf/hack/host"
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/lab"
+	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/userns"
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/wire"
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/linux/links"
@@ -34,6 +35,7 @@ type supervisor struct {
 	model   *host.Model
 	sandbox *sandbox.Backend
 	volumes *volumes.Volumes
+	notes   []string // what this machine does not let the host have
 
 	// life ends with the host; each power cycle has its own session below it.
 	life context.Context
@@ -56,6 +58,11 @@ func SupervisorMain() error {
 	v := verdict{}
 	if err != nil {
 		v.Error = err.Error()
+	} else {
+		v.Notes = s.notes
+	}
+	for _, note := range v.Notes {
+		log.Print(note)
 	}
 	if err := errors.Join(json.NewEncoder(ready).Encode(v), ready.Close()); err != nil {
 		log.Printf("nobody waits for the host any more: %v", err)
@@ -94,8 +101,12 @@ func (s *supervisor) assemble(b boot) error {
 	if err := os.MkdirAll(consoles, 0o700); err != nil {
 		return err
 	}
+	zoneConfig := sandbox.Config{ConsoleDir: consoles, Group: b.Groups, GroupParent: b.Parent}
+	if userns.Inside() {
+		zoneConfig.Unenforced = "an ordinary user's lab has no cgroups"
+	}
 	var err error
-	if s.sandbox, err = sandbox.New(sandbox.Config{ConsoleDir: consoles, Group: b.Groups, GroupParent: b.Parent}); err != nil {
+	if s.sandbox, err = sandbox.New(zoneConfig); err != nil {
 		return err
 	}
 	pool := filepath.Join(homeDir, "pool")
@@ -106,7 +117,10 @@ func (s *supervisor) assemble(b boot) error {
 		return err
 	}
 	if s.volumes.Kind() != volumes.Btrfs {
-		log.Printf("the pool is kept in plain directories, because no btrfs image could be mounted: quotas are refused")
+		s.notes = append(s.notes, fmt.Sprintf("the pool is kept in %s directories, because no btrfs image could be mounted: quotas are refused", s.volumes.Kind()))
+	}
+	if text := s.sandbox.Unenforced(); text != "" {
+		s.notes = append(s.notes, text)
 	}
 	network, err := links.New()
 	if err != nil {

@@ -41,10 +41,11 @@ const (
 // verdict is how the boot went.
 type verdict struct {
 	Error string
+	Notes []string // what the host has to do without on this machine
 }
 
-// Up brings a host up. It returns when the host answers commands, and with
-// foreground when it has gone down again.
+// Up brings a host up and prints what it has to do without. It returns when the
+// host answers commands, and with foreground when it has gone down again.
 func Up(ctx context.Context, l lab.Lab, c Config, foreground bool) error {
 	if err := c.Validate(); err != nil {
 		return err
@@ -149,6 +150,9 @@ func (h Host) welcome(ctx context.Context, c Config, pid int, bootW io.WriteClos
 		return err
 	case v.Error != "":
 		return errors.New(v.Error)
+	}
+	for _, note := range v.Notes {
+		fmt.Printf("note: host %s: %s\n", c.Name, note)
 	}
 	return nil
 }
