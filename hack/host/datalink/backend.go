@@ -21,7 +21,8 @@ type Backend interface {
 	// SetMTU changes the MTU of a VNIC or of a physical link.
 	SetMTU(ctx context.Context, name string, mtu int) error
 
-	// SetGuard replaces what a VNIC may send. The zero Guard allows all.
+	// SetGuard replaces what a VNIC may send, and how much it may send and get.
+	// The zero Guard allows all.
 	SetGuard(ctx context.Context, name string, g Guard) error
 
 	// Counters returns what has passed a link since it was made, in whichever
@@ -66,8 +67,10 @@ type VNIC struct {
 }
 
 // Guard is what a VNIC may send, by its link properties protection and
-// allowed-ips.
+// allowed-ips, and how much of it, by maxbw.
 type Guard struct {
+	BitsPerSecond uint64 // in either direction; 0 is no limit
+
 	MAC        net.HardwareAddr // the only sender address, if MACNospoof
 	MACNospoof bool
 	Restricted bool           // only IPv4, IPv6 and ARP

@@ -343,7 +343,7 @@ func (m *Model) create(ctx context.Context, l *link) error {
 			return err
 		}
 		g := l.guard()
-		if !g.MACNospoof && !g.Restricted && !g.IPNospoof {
+		if !g.MACNospoof && !g.Restricted && !g.IPNospoof && g.BitsPerSecond == 0 {
 			return nil
 		}
 		if err := m.backend.SetGuard(ctx, l.Name, g); err != nil {
@@ -392,5 +392,6 @@ func (l *link) guard() Guard {
 		}
 	}
 	g.Allowed = parseAllowed(l.Props["allowed-ips"])
+	g.BitsPerSecond = printedBandwidth(l.Props["maxbw"])
 	return g
 }

@@ -30,7 +30,7 @@ var linkProps = []propDesc{
 	{name: "zone", tempOnly: true, check: checkZone},
 	{name: "state", def: "up", possible: []string{"up", "down"}, ro: true},
 	{name: "mtu", check: checkMTU},
-	{name: "maxbw", idle: true, def: "--", check: checkMaxBW},
+	{name: "maxbw", def: "--", check: checkMaxBW},
 	{name: "cpus", idle: true, def: "--", check: checkCPUs},
 	{name: "pool", idle: true, def: "--", check: one},
 	{name: "priority", idle: true, def: "high", possible: []string{"low", "medium", "high"}},
@@ -149,6 +149,15 @@ func checkMaxBW(_ *Model, _ *link, values []string) ([]string, status) {
 	return []string{fmt.Sprintf("%5d", mbps)}, statusOK
 }
 
+// printedBandwidth reads what checkMaxBW has printed: bits per second, 0 for no
+// limit.
+func printedBandwidth(text string) uint64 {
+	whole, part, _ := strings.Cut(strings.TrimSpace(text), ".")
+	mbps, _ := strconv.ParseUint(whole, 10, 64) // nothing but its own print comes here
+	kbps, _ := strconv.ParseUint(part, 10, 64)
+	return mbps*1_000_000 + kbps*1000
+}
+
 func checkCPUs(_ *Model, _ *link, values []string) ([]string, status) {
 	for _, v := range values {
 		if n, err := strconv.Atoi(v); err != nil || n < 0 {
@@ -220,7 +229,7 @@ func (m *Model) applyProp(ctx context.Context, l *link, name string) error {
 		if l.Class != classEtherstub {
 			return m.backend.SetMTU(ctx, l.Name, l.mtu())
 		}
-	case "protection", "allowed-ips":
+	case "protection", "allowed-ips", "maxbw":
 		if l.Class == classVNIC {
 			return m.backend.SetGuard(ctx, l.Name, l.guard())
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"reddwarf.io/reddwarf/hack/host/program"
@@ -22,22 +23,27 @@ type FilterRule struct {
 	SrcPort, DstPort PortMatch
 }
 
-// tunables are what ipf -T can name here, with the kernel's defaults.
-var tunables = []struct {
+// tunable is what ipf -T can name.
+type tunable struct {
 	name     string
 	low, max uint32
-	value    uint32
-}{
-	{"fr_defnatage", 1, 0x7fffffff, 1200},
-	{"fr_defnatipage", 1, 0x7fffffff, 120},
-	{"fr_defnaticmpage", 1, 0x7fffffff, 6},
-	{"ipf_nattable_max", 1, 0x7fffffff, 30000},
-	{"ipf_nattable_sz", 1, 0x7fffffff, 2047},
-	{"ipf_natrules_sz", 1, 0x7fffffff, 127},
-	{"ipf_rdrrules_sz", 1, 0x7fffffff, 127},
-	{"ipf_hostmap_sz", 1, 0x7fffffff, 2047},
-	{"nat_flush_lvl_hi", 1, 100, 95},
-	{"nat_flush_lvl_lo", 1, 100, 75},
+	value    uint32 // the kernel's default
+	idle     bool   // can be set only while the filter is off
+}
+
+// tunables are the simulated ones. None has an effect here: the simulation's
+// tables have no bounds.
+var tunables = []tunable{
+	{"fr_defnatage", 1, 0x7fffffff, 1200, true},
+	{"fr_defnatipage", 1, 0x7fffffff, 120, true},
+	{"fr_defnaticmpage", 1, 0x7fffffff, 6, true},
+	{"ipf_nattable_max", 1, 0x7fffffff, 30000, false},
+	{"ipf_nattable_sz", 1, 0x7fffffff, 2047, true},
+	{"ipf_natrules_sz", 1, 0x7fffffff, 127, true},
+	{"ipf_rdrrules_sz", 1, 0x7fffffff, 127, true},
+	{"ipf_hostmap_sz", 1, 0x7fffffff, 2047, true},
+	{"nat_flush_lvl_hi", 1, 100, 95, false},
+	{"nat_flush_lvl_lo", 1, 100, 75, false},
 }
 
 const ipfUsage = "usage: ipf [-6AdDEGInoPrRsvVyzZ] [-l block|pass|nomatch|state|nat] [-cc] [-F i|o|a|s|S|u] [-f filename] [-T <tuneopts>] [zonename]\n\n"
@@ -101,7 +107,7 @@ func (m *Model) ipfOption(ctx context.Context, inv *program.Invocation, c byte, 
 		inv.Outf("ipf: IP Filter: v4.1.9 (592)\nKernel: IP Filter: v4.1.9                \nRunning: %s\n", running)
 		inv.Outf("Log Flags: 0 = none set\nDefault: pass all, Logging: available\nActive list: 0\nFeature mask: 0x107\n")
 	case 'T':
-		return showTunables(inv, value)
+		return m.tune(inv, value)
 	case 'F':
 		return m.flushFilter(ctx, inv, value)
 	case 'f':
@@ -114,17 +120,28 @@ func (m *Model) ipfOption(ctx context.Context, inv *program.Invocation, c byte, 
 	return 0
 }
 
-func showTunables(inv *program.Invocation, value string) int {
-	for name := range strings.SplitSeq(value, ",") {
-		if strings.Contains(name, "=") {
-			inv.Errf("%stunables cannot be set\n", simulated)
-			return 1
+// tune is ipf_dotuning of libipf: it shows and sets tunables until one fails,
+// and the exit code is 0 all the same.
+func (m *Model) tune(inv *program.Invocation, words string) int {
+	for word := range strings.SplitSeq(words, ",") {
+		if name, text, set := strings.Cut(word, "="); set {
+			value, err := strconv.ParseUint(text, 10, 64)
+			if err != nil {
+				inv.Errf("invalid value '%s'\n", name)
+				return 0
+			}
+			if fault := m.setTunable(name, value); fault != "" {
+				inv.Errf("ioctl(SIOCIPFSET): %s\n", fault)
+				return 0
+			}
+			inv.Errf("%s%s has no effect\n", simulated, name)
+			continue
 		}
 		found := false
 		for _, t := range tunables {
-			if name == "list" || name == t.name {
+			if word == "list" || word == t.name {
 				found = true
-				inv.Outf("%s\tmin %#x\tmax %#x\tcurrent %d\n", t.name, t.low, t.max, t.value)
+				inv.Outf("%s\tmin %#x\tmax %#x\tcurrent %d\n", t.name, t.low, t.max, m.tunable(t))
 			}
 		}
 		if !found {
@@ -133,6 +150,32 @@ func showTunables(inv *program.Invocation, value string) int {
 		}
 	}
 	return 0
+}
+
+func (m *Model) tunable(t tunable) uint32 {
+	if v, ok := m.tuned[t.name]; ok {
+		return v
+	}
+	return t.value
+}
+
+// setTunable is fr_ipftune's SIOCIPFSET. What it has set lasts until the host
+// reboots, also while the filter is off.
+func (m *Model) setTunable(name string, value uint64) (fault string) {
+	i := slices.IndexFunc(tunables, func(t tunable) bool { return t.name == name })
+	switch {
+	case i < 0:
+		return "No such process"
+	case tunables[i].idle && m.enabled:
+		return "Device busy"
+	case value < uint64(tunables[i].low) || value > uint64(tunables[i].max):
+		return "Invalid argument"
+	}
+	if m.tuned == nil {
+		m.tuned = map[string]uint32{}
+	}
+	m.tuned[name] = uint32(value)
+	return ""
 }
 
 func (m *Model) flushFilter(ctx context.Context, inv *program.Invocation, what string) int {

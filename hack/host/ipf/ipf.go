@@ -58,6 +58,7 @@ type Model struct {
 	enabled bool
 	nat     []Rule
 	filter  []FilterRule
+	tuned   map[string]uint32 // tunables that are not as the kernel had them
 }
 
 // New returns a filter without rules.
@@ -104,7 +105,10 @@ func (m *Model) Load(data []byte) error {
 // Reboot does what a power cycle does: all rules and sessions are gone, and
 // the filter is off until its service starts.
 func (m *Model) Reboot(ctx context.Context) error {
-	return m.Disable(ctx)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tuned = nil
+	return m.disable(ctx)
 }
 
 // Enable does what the start of svc:/network/ipfilter does: ipf -E.

@@ -20,9 +20,12 @@ const guardTable = "add table bridge datalink\n" +
 func guardChain(link string) string { return "g_" + link }
 
 // SetGuard implements datalink.Backend: packets that enter the bridge at the
-// VNIC's port are dropped there.
+// VNIC's port are dropped there, and those that leave it wait in a queue.
 func (b *Backend) SetGuard(ctx context.Context, name string, g datalink.Guard) error {
 	port, chain := portName(name), guardChain(name)
+	if err := shape(port, g.BitsPerSecond); err != nil {
+		return err
+	}
 	var s strings.Builder
 	s.WriteString(guardTable)
 	// Adding before flushing makes both work whether or not the chain is there.
@@ -55,9 +58,17 @@ func guardRules(g datalink.Guard) []string {
 	if g.Restricted {
 		rules = append(rules, "ether type != { ip, ip6, arp } drop")
 	}
-	if !g.IPNospoof {
-		return rules
+	if g.IPNospoof {
+		rules = append(rules, nospoofRules(g)...)
 	}
+	if g.BitsPerSecond > 0 { // last: what is dropped anyway does not count
+		rules = append(rules, fmt.Sprintf("limit rate over %d bytes/second burst %d bytes drop", g.BitsPerSecond/8, burst(g.BitsPerSecond)))
+	}
+	return rules
+}
+
+// nospoofRules are those of ip-nospoof.
+func nospoofRules(g datalink.Guard) []string {
 	v4, v6 := []string{"0.0.0.0"}, []string{"::", linkLocal(g.MAC).String()}
 	for _, p := range g.Allowed {
 		if p.Addr().Is4() {
@@ -66,11 +77,12 @@ func guardRules(g datalink.Guard) []string {
 			v6 = append(v6, setElement(p))
 		}
 	}
-	return append(rules,
+	return []string{
 		fmt.Sprintf("ether type arp arp saddr ether != %s drop", g.MAC),
 		fmt.Sprintf("ether type arp arp saddr ip != { %s } drop", strings.Join(v4, ", ")),
 		fmt.Sprintf("ether type ip ip saddr != { %s } drop", strings.Join(v4, ", ")),
-		fmt.Sprintf("ether type ip6 ip6 saddr != { %s } drop", strings.Join(v6, ", ")))
+		fmt.Sprintf("ether type ip6 ip6 saddr != { %s } drop", strings.Join(v6, ", ")),
+	}
 }
 
 func setElement(p netip.Prefix) string {

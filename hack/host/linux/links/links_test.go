@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -272,6 +273,71 @@ func TestSpoofedSenderIsDropped(t *testing.T) {
 		z.halt()
 		h.run("dladm delete-vnic -t " + z.link)
 	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// A link takes what its limit lets through and no more, in either direction: of
+// many times a second's worth, most is lost or still waits to be sent.
+func TestMaxBandwidth(t *testing.T) {
+	h := newHost(t)
+	h.base()
+	z := h.boot(1, "10.244.0.11/24")
+	const packets, size = 3000, 1400
+	send := func(from func(func() error) error, to string) int {
+		var in, out *net.UDPConn
+		listen := func() (err error) {
+			in, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(to), Port: 9})
+			return err
+		}
+		dial := func() (err error) {
+			out, err = net.DialUDP("udp", nil, &net.UDPAddr{IP: net.ParseIP(to), Port: 9})
+			return err
+		}
+		here := func(f func() error) error { return f() }
+		at := here
+		if from == nil {
+			from, at = here, z.in
+		}
+		if err := errors.Join(at(listen), from(dial)); err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		defer out.Close()
+		got := make(chan int)
+		go func() {
+			n, b := 0, make([]byte, size)
+			for {
+				in.SetReadDeadline(time.Now().Add(time.Second)) //nolint:errcheck // a read fails instead
+				if _, err := in.Read(b); err != nil {
+					got <- n
+					return
+				}
+				n++
+			}
+		}()
+		out.SetWriteDeadline(time.Now().Add(2 * time.Second)) //nolint:errcheck // a full queue makes the sender wait
+		for range packets {
+			out.Write(make([]byte, size)) //nolint:errcheck // what is lost is what we count
+		}
+		return <-got
+	}
+	both := func() (sent, received int) { return send(z.in, "10.244.0.1"), send(nil, "10.244.0.11") }
+	h.run("dladm set-linkprop -t -p maxbw=1200K rdw1")
+	if out, in := both(); out == 0 || out > packets/4 || in == 0 || in > packets/4 {
+		t.Errorf("of %d packets %d came out and %d in", packets, out, in)
+	}
+	h.run("dladm reset-linkprop -t -p maxbw rdw1") // newHost looks whether the limit of what comes out is gone
+	if all := must(netlink.QdiscList(nil)); slices.ContainsFunc(all, func(q netlink.Qdisc) bool { return q.Type() == "tbf" }) {
+		t.Error("the limit of what comes in is left")
+	}
+	z.halt()
+	h.run("dladm delete-vnic -t " + z.link)
 }
 
 func TestLinkReturnsAfterHalt(t *testing.T) {
