@@ -105,7 +105,7 @@ func (m *Model) zoneKstats(z Zone, u Usage) []kstat {
 		boot = uint64(z.Booted.Unix())
 	}
 	memory := []statistic{
-		number("anon_alloc_fail", 0), number("anonpgin", 0), number("execpgin", 0), number("fspgin", 0), number("pgpgin", 0),
+		number("anon_alloc_fail", u.AllocFailures), number("anonpgin", 0), number("execpgin", 0), number("fspgin", 0), number("pgpgin", 0),
 	}
 	if m.cfg.Distro != "openindiana" {
 		memory = append(memory, number("nover", 0), number("pagedout", 0), number("physcap", orMax(z.Caps.Physical)),
@@ -119,13 +119,21 @@ func (m *Model) zoneKstats(z Zone, u Usage) []kstat {
 			number("avenrun_15min", 0), number("avenrun_1min", 0), number("avenrun_5min", 0), number("boot_time", boot),
 			number("forkfail_cap", 0), number("forkfail_misc", 0), number("forkfail_nomem", 0), number("forkfail_noproc", 0),
 			number("init_pid", uint64(z.InitPID)), number("nested_interp", 0),
-			number("nsec_sys", 0), number("nsec_user", u.CPUNanoseconds), number("nsec_waitrq", 0)),
+			number("nsec_sys", u.SystemNanoseconds), number("nsec_user", u.CPUNanoseconds-u.SystemNanoseconds),
+			number("nsec_waitrq", u.CappedNanoseconds)),
 		zone("memory_cap", name, "zone_memory_cap", memory...),
 	}
 	if z.Caps.CPU != 0 {
+		usage, most := m.cpuUsage(z, u)
+		above := u.CappedNanoseconds / 1e9
+		below := uint64(max(0, m.now().Sub(z.Booted)).Seconds())
 		all = append(all, zone("caps", fmt.Sprintf("cpucaps_zone_%d", z.ID), "zone_caps",
-			number("above_sec", 0), number("below_sec", 0), number("maxusage", 0), number("nwait", 0), number("usage", 0),
+			number("above_sec", above), number("below_sec", below-min(below, above)), number("maxusage", most), number("nwait", 0), number("usage", usage),
 			number("value", uint64(z.Caps.CPU))))
+	}
+	if m.cfg.Distro == "omnios" {
+		all = append(all, zone("caps", fmt.Sprintf("physicalmem_zone_%d", z.ID), "zone_caps",
+			number("usage", u.RSS), number("value", orMax(z.Caps.Physical))))
 	}
 	for _, c := range []struct {
 		name         string
@@ -138,6 +146,35 @@ func (m *Model) zoneKstats(z Zone, u Usage) []kstat {
 			number("usage", c.usage), number("value", orMax(c.limit))))
 	}
 	return all
+}
+
+// cpuSample is what a zone had used at some time.
+type cpuSample struct {
+	booted time.Time // of the zone: ids are never given twice, but models can be loaded
+	at     time.Time
+	used   uint64
+	rate   uint64 // percent of one CPU, up to then
+	most   uint64
+}
+
+// cpuUsage is the zone's use of processors in percent of one, since it was
+// looked at last, but for at least a second.
+func (m *Model) cpuUsage(z Zone, u Usage) (usage, most uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.samples == nil {
+		m.samples = map[int]cpuSample{}
+	}
+	s, seen := m.samples[z.ID]
+	if !seen || !s.booted.Equal(z.Booted) {
+		s = cpuSample{booted: z.Booted, at: z.Booted}
+	}
+	if now := m.now(); now.Sub(s.at) >= time.Second {
+		s.rate = (u.CPUNanoseconds - min(s.used, u.CPUNanoseconds)) * 100 / uint64(now.Sub(s.at))
+		s.at, s.used, s.most = now, u.CPUNanoseconds, max(s.most, s.rate)
+	}
+	m.samples[z.ID] = s
+	return s.rate, s.most
 }
 
 const maxInt32 = 1<<31 - 1

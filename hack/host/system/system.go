@@ -58,10 +58,13 @@ type Caps struct {
 
 // Usage is what a zone has used.
 type Usage struct {
-	CPUNanoseconds uint64
-	RSS, Swap      uint64 // bytes
-	Processes      int
-	LWPs           int
+	CPUNanoseconds    uint64 // in user mode and in the kernel
+	SystemNanoseconds uint64 // of these in the kernel
+	CappedNanoseconds uint64 // stopped by the CPU cap
+	RSS, Swap         uint64 // bytes
+	AllocFailures     uint64 // times that memory was wanted beyond the cap
+	Processes         int
+	LWPs              int
 }
 
 // Zones tells of the host's zones.
@@ -100,6 +103,7 @@ type Model struct {
 
 	mu       sync.Mutex
 	services []*service
+	samples  map[int]cpuSample // by zone
 }
 
 // New returns a machine that has just booted.

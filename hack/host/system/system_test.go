@@ -45,7 +45,10 @@ func (f *fakeZones) Usage(_ context.Context, id int) (Usage, error) {
 	if id == 0 {
 		return Usage{}, errNoZone
 	}
-	return Usage{CPUNanoseconds: 5e9, RSS: 64 << 20, Swap: 80 << 20, Processes: 3, LWPs: 17}, nil
+	return Usage{
+		CPUNanoseconds: 5e9, SystemNanoseconds: 1e9, CappedNanoseconds: 3e9,
+		RSS: 64 << 20, Swap: 80 << 20, AllocFailures: 2, Processes: 3, LWPs: 17,
+	}, nil
 }
 
 func (f *fakeZones) SetCaps(_ context.Context, id int, c Caps) error {
@@ -229,4 +232,29 @@ func FuzzCommands(f *testing.F) {
 			t.Errorf("%q: wrong usage without a word", argv)
 		}
 	})
+}
+
+// The use of processors is counted between two looks that are a second apart.
+func TestCPUUsage(t *testing.T) {
+	now := time.Date(2026, 1, 5, 6, 7, 8, 0, time.UTC)
+	m := New(Config{Clock: func() time.Time { return now }})
+	z := Zone{ID: 3, Booted: now}
+	for _, step := range []struct {
+		after       time.Duration
+		used        uint64
+		usage, most uint64
+	}{
+		{100 * time.Millisecond, 5e9, 0, 0}, // too early to say
+		{1900 * time.Millisecond, 4e9, 200, 200},
+		{time.Second, 4.5e9, 50, 200},
+		{time.Millisecond, 9e9, 50, 200},
+	} {
+		now = now.Add(step.after)
+		if usage, most := m.cpuUsage(z, Usage{CPUNanoseconds: step.used}); usage != step.usage || most != step.most {
+			t.Errorf("%v later: %d %% and at most %d %%, want %d and %d", step.after, usage, most, step.usage, step.most)
+		}
+	}
+	if usage, most := m.cpuUsage(Zone{ID: 3, Booted: now}, Usage{}); usage != 0 || most != 0 {
+		t.Errorf("the next zone of that id starts with %d %% and %d %%", usage, most)
+	}
 }

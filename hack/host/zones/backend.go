@@ -69,11 +69,14 @@ type Caps struct {
 
 // Usage is what a zone has used.
 type Usage struct {
-	CPUNanoseconds uint64
-	RSS            uint64 // bytes
-	Swap           uint64 // bytes
-	Processes      int
-	LWPs           int
+	CPUNanoseconds    uint64 // in user mode and in the kernel
+	SystemNanoseconds uint64 // of these in the kernel
+	CappedNanoseconds uint64 // stopped by the CPU cap
+	RSS               uint64 // bytes
+	Swap              uint64 // bytes
+	AllocFailures     uint64 // times that memory was wanted beyond the cap
+	Processes         int
+	LWPs              int
 }
 
 // Entry is one program run in a zone from outside.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -203,6 +204,9 @@ func (g *groups) zone(name string) (*group, error) {
 type group struct {
 	of   *groups
 	name string
+
+	mu     sync.Mutex
+	wanted uint64 // the memory cap that could not be set yet; 0 for none
 }
 
 func (z *group) v2() bool { return z.of.unified }

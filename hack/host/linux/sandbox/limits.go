@@ -36,6 +36,7 @@ type setting struct {
 	file2      string // version 2
 	value2     string
 	set        bool // false: back to none, which is fine without a controller
+	bytes      uint64
 }
 
 // limit applies c. Swap space is memory here: illumos' swap cap counts every
@@ -71,7 +72,7 @@ func settings(c zones.Caps) []setting {
 			file2: "cpu.weight", value2: shares(c.CPUShares, 1, 10000, 100),
 		},
 		{
-			cap: "zone.max-physical-memory", controller: memory, set: bytes > 0,
+			cap: "zone.max-physical-memory", controller: memory, set: bytes > 0, bytes: bytes,
 			file: "memory.limit_in_bytes", value: orNone(bytes > 0, strconv.FormatUint(bytes, 10), "-1"),
 			file2: "memory.max", value2: orNone(bytes > 0, strconv.FormatUint(bytes, 10), "max"),
 		},
@@ -110,7 +111,15 @@ func (z *group) apply(s setting) error {
 		}
 		return fmt.Errorf("%s: %w: cgroup controller %s: %s", s.cap, ErrNoController, s.controller, z.of.missing)
 	}
-	err := os.WriteFile(path, []byte(value), 0)
+	var err error
+	if s.controller == memory && s.set {
+		err = z.setMemory(path, s.bytes)
+	} else {
+		if s.controller == memory {
+			z.setShort(false, 0)
+		}
+		err = os.WriteFile(path, []byte(value), 0)
+	}
 	if err != nil && !s.set && errors.Is(err, fs.ErrNotExist) {
 		return nil // a kernel without this file has no such limit either
 	}
@@ -136,11 +145,14 @@ func (z *zone) usage() (zones.Usage, error) {
 		u.CPUNanoseconds += p.cpu
 	}
 	if n, ok := z.group.cpuTime(); ok {
-		u.CPUNanoseconds = n
+		u.CPUNanoseconds, u.SystemNanoseconds = n, min(n, z.group.systemTime())
 	}
-	if n, ok := z.group.memoryUse(); ok {
-		u.RSS = n
+	u.CappedNanoseconds = z.group.cappedTime()
+	if rss, swap, ok := z.group.memoryUse(); ok {
+		u.RSS, u.Swap = rss, swap
 	}
+	u.AllocFailures = z.group.allocFailures()
+	z.group.shrink()
 	return u, nil
 }
 
@@ -159,21 +171,119 @@ func (z *group) cpuTime() (uint64, bool) {
 	return n * 1000, ok
 }
 
-// memoryUse is what the zone's processes have in memory, without the file
-// pages that the machine only keeps because nobody else wants the room.
-func (z *group) memoryUse() (uint64, bool) {
-	path, ok := z.file(memory, "memory.stat")
+// systemTime is the part of cpuTime that was spent in the kernel.
+func (z *group) systemTime() uint64 {
+	if path, ok := z.file(cpuacct, "cpuacct.usage_sys"); ok {
+		n, _ := readNumber(path)
+		return n
+	}
+	path, _ := z.file(cpu, "cpu.stat")
+	n, _ := readKey(path, "system_usec")
+	return n * 1000
+}
+
+// cappedTime is how long processes that could have run were kept from it.
+func (z *group) cappedTime() uint64 {
+	path, ok := z.file(cpu, "cpu.stat")
 	if !ok {
-		return 0, false
+		return 0
 	}
 	if z.v2() {
-		anon, ok := readKey(path, "anon")
-		mapped, _ := readKey(path, "file_mapped")
-		return anon + mapped, ok
+		n, _ := readKey(path, "throttled_usec")
+		return n * 1000
 	}
-	rss, ok := readKey(path, "total_rss")
-	mapped, _ := readKey(path, "total_mapped_file")
-	return rss + mapped, ok
+	n, _ := readKey(path, "throttled_time")
+	return n
+}
+
+// memoryUse is what the zone's processes have in memory, without the file
+// pages that the machine only keeps because nobody else wants the room, and
+// what of it would need swap space on illumos: all that no file is behind,
+// with what is in tmpfs.
+func (z *group) memoryUse() (rss, swap uint64, ok bool) {
+	path, ok := z.file(memory, "memory.stat")
+	if !ok {
+		return 0, 0, false
+	}
+	names := []string{"total_rss", "total_mapped_file", "total_shmem"}
+	if z.v2() {
+		names = []string{"anon", "file_mapped", "shmem"}
+	}
+	anonymous, ok := readKey(path, names[0])
+	mapped, _ := readKey(path, names[1])
+	shared, _ := readKey(path, names[2])
+	return anonymous + mapped, anonymous + shared, ok
+}
+
+// allocFailures counts the times that the memory cap kept the zone from memory.
+// Linux kills a process then; on illumos the process would have got ENOMEM.
+func (z *group) allocFailures() uint64 {
+	name := "memory.oom_control"
+	if z.v2() {
+		name = "memory.events"
+	}
+	path, ok := z.file(memory, name)
+	if !ok {
+		return 0
+	}
+	n, _ := readKey(path, "oom_kill")
+	return n
+}
+
+// setMemory limits memory to what is wanted, or, where the zone uses more than
+// that, to what it uses: illumos accepts such a cap, and the zone gets nothing
+// more until it is below.
+func (z *group) setMemory(path string, want uint64) error {
+	current := "memory.usage_in_bytes"
+	if z.v2() {
+		current = "memory.current"
+	}
+	const slack, tries = 1 << 20, 10 // it goes on using memory meanwhile
+	var err error
+	for range tries {
+		used := uint64(0)
+		if now, ok := z.file(memory, current); ok {
+			used, _ = readNumber(now)
+		}
+		limit := want
+		if used > want {
+			limit = used + slack
+		}
+		err = os.WriteFile(path, []byte(strconv.FormatUint(limit, 10)), 0)
+		if err == nil {
+			z.setShort(limit > want, want)
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return err
+		}
+	}
+	return err
+}
+
+func (z *group) setShort(short bool, want uint64) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.wanted = 0; short {
+		z.wanted = want
+	}
+}
+
+// shrink tries again to set a cap that the zone was above.
+func (z *group) shrink() {
+	z.mu.Lock()
+	want := z.wanted
+	z.mu.Unlock()
+	if want == 0 {
+		return
+	}
+	name := "memory.limit_in_bytes"
+	if z.v2() {
+		name = "memory.max"
+	}
+	if path, ok := z.file(memory, name); ok {
+		_ = z.setMemory(path, want) // the cap that is in force stays
+	}
 }
 
 func readNumber(path string) (uint64, bool) {

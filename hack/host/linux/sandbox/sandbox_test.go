@@ -312,11 +312,44 @@ func TestCapsAreEffective(t *testing.T) {
 	if _, errOut, _ := f.sh(t, 1, "i=0; while [ $i -lt 120 ]; do sleep 5 & i=$((i+1)); done"); !strings.Contains(errOut, "fork") {
 		t.Errorf("120 processes started with at most 100 LWPs: %s", errOut)
 	}
+	if u, err := f.Usage(t.Context(), 1); err != nil || u.AllocFailures == 0 {
+		t.Errorf("the zone met its memory cap, and usage = %+v, %v", u, err)
+	}
 	if err := f.SetCaps(t.Context(), 1, zones.Caps{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, st := f.sh(t, 1, "dd if=/dev/zero bs=1M count=64 | busybox tail -c 60m >/dev/null"); st != 0 {
 		t.Error("the memory cap was not lifted")
+	}
+}
+
+// illumos accepts a cap below what a zone uses: the zone gets nothing more.
+func TestCapBelowUse(t *testing.T) {
+	f := setup(t)
+	if _, ok := f.groups.parents[memory]; !ok {
+		t.Skip("no cgroup controller memory here")
+	}
+	f.boot(t, 1, forever, nil)
+	f.sh(t, 1, "mkdir -p /hold && mount -t tmpfs hold /hold && dd if=/dev/zero of=/hold/file bs=1M count=40")
+	before, err := f.Usage(t.Context(), 1)
+	if err != nil || before.Swap < 40<<20 {
+		t.Fatalf("with 40 MiB in tmpfs, usage = %+v, %v", before, err)
+	}
+	if err := f.SetCaps(t.Context(), 1, zones.Caps{Swap: 16 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, st := f.sh(t, 1, "dd if=/dev/zero of=/hold/more bs=1M count=20"); st == 0 {
+		t.Error("the zone got 20 MiB more than its cap")
+	}
+	f.sh(t, 1, "rm /hold/*")
+	if _, err := f.Usage(t.Context(), 1); err != nil { // which looks whether the cap fits now
+		t.Fatal(err)
+	}
+	if _, _, st := f.sh(t, 1, "dd if=/dev/zero of=/hold/file bs=1M count=20"); st == 0 {
+		t.Error("20 MiB fitted into 16 MiB")
+	}
+	if _, _, st := f.sh(t, 1, "rm -f /hold/*; dd if=/dev/zero of=/hold/file bs=1M count=8"); st != 0 {
+		t.Error("8 MiB did not fit into 16 MiB")
 	}
 }
 
