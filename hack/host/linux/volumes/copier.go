@@ -22,6 +22,9 @@ type copier struct {
 	// same in both has not been touched since the trees were one.
 	now, then map[uint64][inodeItemBytes]byte
 
+	// changed, if not nil, says of a path below the top whether it may differ.
+	changed func(rel string) bool
+
 	top    int               // the tree that is changed
 	placed map[uint64]string // inode of the source with several links → its first path
 }
@@ -114,7 +117,7 @@ func (c *copier) entry(dst, src int, name, rel string) error {
 		}
 		c.placed[want.Ino] = rel
 	}
-	if sameKind && c.untouched(want.Ino, have.Ino) {
+	if sameKind && (c.untouched(want.Ino, have.Ino) || c.changed != nil && !c.changed(rel)) {
 		return nil
 	}
 	keep := sameKind && kind == unix.S_IFREG && (have.Ino == want.Ino && c.then != nil || have.Nlink == 1 && want.Nlink == 1)

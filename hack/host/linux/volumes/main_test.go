@@ -61,7 +61,7 @@ func open(t testing.TB, kind Kind) *Volumes {
 
 // eachKind runs a test on every kind.
 func eachKind(t *testing.T, f func(t *testing.T, v *Volumes)) {
-	for _, kind := range []Kind{Btrfs, Plain} {
+	for _, kind := range []Kind{Btrfs, Overlay, Plain} {
 		t.Run(string(kind), func(t *testing.T) { f(t, open(t, kind)) })
 	}
 }

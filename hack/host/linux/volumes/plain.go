@@ -125,7 +125,7 @@ func (p plain) regroup(_ string, _, to []uint64) error {
 	return nil
 }
 
-// usage adds up the blocks of files; a file with several links counts once.
+// usage adds up the blocks of files.
 func (p plain) usage(root string) (map[uint64]uint64, error) {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -137,26 +137,32 @@ func (p plain) usage(root string) (map[uint64]uint64, error) {
 		if err != nil {
 			continue
 		}
-		seen := map[uint64]bool{}
-		walk := func(_ string, d fs.DirEntry, err error) error {
-			if err != nil {
-				return nil //nolint:nilerr // it has just been removed
-			}
-			info, err := d.Info()
-			if err != nil {
-				return nil //nolint:nilerr // as above
-			}
-			if st, ok := info.Sys().(*syscall.Stat_t); ok && !seen[st.Ino] {
-				seen[st.Ino] = true
-				sizes[id] += uint64(st.Blocks) * 512
-			}
-			return nil
-		}
-		if err := filepath.WalkDir(filepath.Join(root, e.Name()), walk); err != nil {
+		if sizes[id], err = diskUse(filepath.Join(root, e.Name())); err != nil {
 			return nil, err
 		}
 	}
 	return sizes, nil
+}
+
+// diskUse is what the files below dir take on the disk; one with several links
+// counts once.
+func diskUse(dir string) (bytes uint64, err error) {
+	seen := map[uint64]bool{}
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // it has just been removed, or never was
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil //nolint:nilerr // as above
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && !seen[st.Ino] {
+			seen[st.Ino] = true
+			bytes += uint64(st.Blocks) * 512
+		}
+		return nil
+	})
+	return bytes, err
 }
 
 func (p plain) capacity() (uint64, error) { return 0, nil }

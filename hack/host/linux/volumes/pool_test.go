@@ -269,8 +269,13 @@ func TestPoolSpace(t *testing.T) {
 	}
 }
 
-func TestPoolPlainRefuses(t *testing.T) {
-	p := newPool(t, open(t, Plain))
+func TestPoolOfDirectoriesRefuses(t *testing.T) {
+	for _, kind := range []Kind{Overlay, Plain} {
+		t.Run(string(kind), func(t *testing.T) { testRefuses(t, newPool(t, open(t, kind))) })
+	}
+}
+
+func testRefuses(t *testing.T, p *pool) {
 	p.fails("simulated host: quotas need", "create", "-o", "quota=1G", "tank/a")
 	p.fails("dataset does not exist", "list", "tank/a")
 	p.ok("create", "-o", "readonly=on", "-o", "mountpoint=legacy", "tank/a")

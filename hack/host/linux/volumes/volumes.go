@@ -2,7 +2,7 @@
 
 // Package volumes keeps the contents of the simulated host's file systems and
 // snapshots on Linux: as subvolumes of a btrfs image behind a loop device, or
-// as plain directories where that cannot be had.
+// as directories, with overlay mounts for clones, where that cannot be had.
 //
 // Everything it mounts belongs to the mount namespace of the process that
 // calls it and goes with that: the image's loop device detaches itself when
@@ -28,11 +28,12 @@ import (
 // Kind is a way of keeping contents.
 type Kind string
 
-// The kinds. Auto is Btrfs where it works, else Plain.
+// The kinds. Auto is the first of the others that works.
 const (
-	Auto  Kind = ""
-	Btrfs Kind = "btrfs" // clones cost nothing, quotas are enforced
-	Plain Kind = "plain" // clones are copies, quotas are refused
+	Auto    Kind = ""
+	Btrfs   Kind = "btrfs"   // clones cost nothing, quotas are enforced
+	Overlay Kind = "overlay" // clones cost nothing, quotas are refused
+	Plain   Kind = "plain"   // clones are copies, quotas are refused
 )
 
 // Options are those of Open.
@@ -73,19 +74,36 @@ func Open(dir string, o Options) (*Volumes, error) {
 	if o.Size == 0 {
 		o.Size = 20 << 30
 	}
-	_, err := os.Stat(filepath.Join(dir, "plain"))
-	had := err == nil
-	if o.Kind == Btrfs || o.Kind == Auto && !had {
+	kind := o.Kind
+	for _, k := range []Kind{Overlay, Plain} { // what was begun goes on
+		if _, err := os.Stat(filepath.Join(dir, string(k))); kind == Auto && err == nil {
+			kind = k
+		}
+	}
+	if kind == Btrfs || kind == Auto {
 		root := filepath.Join(dir, "btrfs")
 		d, err := openBtrfs(filepath.Join(dir, "pool.img"), root, o.Size)
 		if err == nil {
 			return &Volumes{kind: Btrfs, root: root, driver: d}, nil
 		}
-		if o.Kind == Btrfs {
+		if kind == Btrfs {
 			return nil, fmt.Errorf("volumes: btrfs image: %w", err)
 		}
 		if _, err := os.Stat(filepath.Join(dir, "pool.img")); err == nil {
 			return nil, errors.New("volumes: there is a btrfs image here that cannot be mounted")
+		}
+	}
+	if kind == Overlay || kind == Auto {
+		root := filepath.Join(dir, "overlay")
+		d, err := openOverlay(root)
+		if err == nil {
+			return &Volumes{kind: Overlay, root: root, driver: d}, nil
+		}
+		if kind == Overlay {
+			return nil, fmt.Errorf("volumes: overlay: %w", err)
+		}
+		if err := errors.Join(os.RemoveAll(root), os.RemoveAll(root+".layers")); err != nil { // both are empty
+			return nil, fmt.Errorf("volumes: %w", err)
 		}
 	}
 	root := filepath.Join(dir, "plain")

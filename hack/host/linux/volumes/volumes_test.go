@@ -322,14 +322,122 @@ func TestQuota(t *testing.T) {
 	must(t, v.SetQuota(ctx, 10, 0, []uint64{10, 11, 12}))
 }
 
-func TestPlainRefusesQuota(t *testing.T) {
-	v := open(t, Plain)
-	must(t, v.Create(t.Context(), 1, nil))
-	var refused zfs.Refused
-	if err := v.SetQuota(t.Context(), 1, 1<<20, []uint64{1}); !errors.As(err, &refused) {
-		t.Errorf("quota: %v", err)
+func TestDirectoriesRefuseQuota(t *testing.T) {
+	for _, kind := range []Kind{Overlay, Plain} {
+		t.Run(string(kind), func(t *testing.T) {
+			v := open(t, kind)
+			must(t, v.Create(t.Context(), 1, nil))
+			must(t, v.Snapshot(t.Context(), 1, 2, nil))
+			must(t, v.Clone(t.Context(), 2, 3, nil))
+			for _, id := range []uint64{1, 3} {
+				var refused zfs.Refused
+				if err := v.SetQuota(t.Context(), id, 1<<20, []uint64{id}); !errors.As(err, &refused) {
+					t.Errorf("quota: %v", err)
+				}
+				must(t, v.SetQuota(t.Context(), id, 0, []uint64{id}))
+			}
+		})
 	}
-	must(t, v.SetQuota(t.Context(), 1, 0, []uint64{1}))
+}
+
+// A clone of an image costs nothing, nor do a fresh clone's snapshot and its
+// rollback; a changed one costs what was changed.
+func TestOverlayCost(t *testing.T) {
+	v := open(t, Overlay)
+	ctx := t.Context()
+	must(t, v.Create(ctx, 1, nil))
+	must(t, os.WriteFile(v.Dir(1)+"/big", bytes.Repeat([]byte("x"), 4<<20), 0o644))
+	must(t, os.WriteFile(v.Dir(1)+"/small", []byte("y"), 0o644))
+	must(t, v.Snapshot(ctx, 1, 2, nil))
+	must(t, v.Clone(ctx, 2, 3, nil))
+	must(t, v.Snapshot(ctx, 3, 4, nil))
+	must(t, os.WriteFile(v.Dir(3)+"/small", []byte("z"), 0o644))
+	must(t, v.Snapshot(ctx, 3, 5, nil))
+	must(t, v.Rollback(ctx, 3, 4))
+	sizes, err := v.Usage(ctx)
+	must(t, err)
+	if sizes[2] < 4<<20 {
+		t.Errorf("the image takes %d bytes", sizes[2])
+	}
+	for _, id := range []uint64{3, 4, 5} {
+		if sizes[id] > 1<<20 {
+			t.Errorf("object %d takes %d bytes", id, sizes[id])
+		}
+	}
+	for id, want := range map[uint64]string{2: "y", 3: "y", 4: "y", 5: "z"} {
+		if got, err := os.ReadFile(v.Dir(id) + "/small"); err != nil || string(got) != want {
+			t.Errorf("object %d holds %q, %v; want %q", id, got, err, want)
+		}
+	}
+}
+
+// Clones of clones go on beyond what one mount can hold.
+func TestNestedClones(t *testing.T) {
+	eachKind(t, func(t *testing.T, v *Volumes) {
+		ctx := t.Context()
+		must(t, v.Create(ctx, 1, nil))
+		fill(t, v.Dir(1))
+		want := describe(t, v.Dir(1))
+		const depth = 2*maxLayers + 3
+		id := uint64(1)
+		for n := range depth {
+			must(t, v.Snapshot(ctx, id, id+1, nil))
+			must(t, v.Clone(ctx, id+1, id+2, nil))
+			id += 2
+			must(t, os.WriteFile(fmt.Sprintf("%s/level%d", v.Dir(id), n), []byte("x"), 0o644))
+			if n > 0 {
+				must(t, os.Remove(fmt.Sprintf("%s/level%d", v.Dir(id), n-1)))
+			}
+		}
+		must(t, os.Remove(fmt.Sprintf("%s/level%d", v.Dir(id), depth-1)))
+		past := time.Date(2020, 1, 2, 3, 4, 5, 678, time.UTC)
+		must(t, os.Chtimes(v.Dir(id), past, past))
+		if got := describe(t, v.Dir(id)); got != want {
+			t.Errorf("after %d clones of clones:\n%s\nwant:\n%s", depth, got, want)
+		}
+		for ; id > 1; id -= 2 {
+			must(t, v.Destroy(ctx, id))
+			must(t, v.Destroy(ctx, id-1))
+		}
+	})
+}
+
+// Directories and overlays are found again, and Close leaves no mount.
+func TestReopenOverlay(t *testing.T) {
+	if os.Getenv(inside) == "" {
+		t.Skip("needs the right to mount")
+	}
+	dir := t.TempDir()
+	ctx := t.Context()
+	var before [4]string
+	for round := range 2 {
+		v, err := Open(dir, Options{Kind: Kind(map[int]string{0: "overlay", 1: ""}[round])})
+		must(t, err)
+		if round == 0 {
+			must(t, v.Create(ctx, 0, nil))
+			fill(t, v.Dir(0))
+			must(t, v.Snapshot(ctx, 0, 1, nil))
+			must(t, v.Clone(ctx, 1, 2, nil))
+			spoil(t, v.Dir(2))
+			must(t, v.Snapshot(ctx, 2, 3, nil))
+		}
+		for id := range before {
+			got := describe(t, v.Dir(uint64(id)))
+			if round == 1 && got != before[id] {
+				t.Errorf("object %d was\n%s\nand is\n%s", id, before[id], got)
+			}
+			before[id] = got
+		}
+		if err := os.WriteFile(v.Dir(3)+"/x", nil, 0o644); !errors.Is(err, unix.EROFS) {
+			t.Errorf("write to a snapshot: %v", err)
+		}
+		must(t, v.Close())
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	must(t, err)
+	if strings.Contains(string(mounts), dir) {
+		t.Errorf("mounts are left:\n%s", mounts)
+	}
 }
 
 // An image is found again, and Close leaves neither mount nor loop device.
