@@ -183,7 +183,7 @@ func makeEmptyDirs(zonepath *os.Root, in translate.Input) error {
 		if err := zonepath.MkdirAll(temp, 0o777); err != nil {
 			return err
 		}
-		if err := zonepath.Chmod(temp, 0o777); err != nil { // whoever the containers run as
+		if err := zonepath.Chmod(temp, translate.EmptyDirMode(v)); err != nil {
 			return err
 		}
 		if err := zonepath.Rename(temp, name); err != nil {

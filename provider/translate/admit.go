@@ -124,6 +124,7 @@ func (a *admission) volume(v corev1.Volume) {
 		a.when(e.Medium != corev1.StorageMediumDefault && e.Medium != corev1.StorageMediumMemory, "volume %q: emptyDir with medium %s", v.Name, e.Medium)
 		return
 	}
+	a.owners(v)
 	if v.Projected != nil {
 		for i, s := range v.Projected.Sources {
 			a.when(s.ServiceAccountToken == nil && s.ConfigMap == nil && s.Secret == nil && s.DownwardAPI == nil,
@@ -132,6 +133,46 @@ func (a *admission) volume(v corev1.Volume) {
 		return
 	}
 	a.when(!HostWritten(v), "volume %q: type %s", v.Name, volumeType(v))
+}
+
+// owners refuses owners other than root of what the host writes.
+func (a *admission) owners(v corev1.Volume) {
+	user := func(u *int64, where string) { a.when(u != nil, "volume %q: %s", v.Name, where) }
+	keys := func(items []corev1.KeyToPath) {
+		for _, i := range items {
+			user(i.User, "items[].user")
+		}
+	}
+	files := func(items []corev1.DownwardAPIVolumeFile) {
+		for _, i := range items {
+			user(i.User, "items[].user")
+		}
+	}
+	switch {
+	case v.Secret != nil:
+		user(v.Secret.DefaultUser, "defaultUser")
+		keys(v.Secret.Items)
+	case v.ConfigMap != nil:
+		user(v.ConfigMap.DefaultUser, "defaultUser")
+		keys(v.ConfigMap.Items)
+	case v.DownwardAPI != nil:
+		user(v.DownwardAPI.DefaultUser, "defaultUser")
+		files(v.DownwardAPI.Items)
+	case v.Projected != nil:
+		user(v.Projected.DefaultUser, "defaultUser")
+		for _, s := range v.Projected.Sources {
+			switch {
+			case s.Secret != nil:
+				keys(s.Secret.Items)
+			case s.ConfigMap != nil:
+				keys(s.ConfigMap.Items)
+			case s.DownwardAPI != nil:
+				files(s.DownwardAPI.Items)
+			case s.ServiceAccountToken != nil:
+				user(s.ServiceAccountToken.User, "serviceAccountToken.user")
+			}
+		}
+	}
 }
 
 // volumeType names what a volume is, as its field in a manifest.
@@ -180,6 +221,7 @@ func (a *admission) container(list string, c *corev1.Container) {
 			"volumeMounts[%s].mountPropagation: %s", m.MountPath, deref(m.MountPropagation))
 		a.when(m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled,
 			"volumeMounts[%s].recursiveReadOnly: Enabled", m.MountPath)
+		a.when(len(m.BindMountOptions) > 0, "volumeMounts[%s].bindMountOptions", m.MountPath)
 	}
 	for name := range c.Resources.Limits {
 		a.when(!knownResource(name), "resources: %s", name)

@@ -3,6 +3,7 @@ package translate
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -288,6 +289,13 @@ func TestVolumesThatPodinitMakesReady(t *testing.T) {
 			text = append(text, fmt.Sprint(v.Name, " ", group, " ", v.RootOnly))
 		}
 		return strings.Join(text, ", ")
+	}
+	if m := EmptyDirMode(p.Spec.Volumes[0]); m != 0o777 {
+		t.Errorf("mode is %s", m)
+	}
+	p.Spec.Volumes[0].EmptyDir.Mode = new(int32(0o1750))
+	if m := EmptyDirMode(p.Spec.Volumes[0]); m != 0o750|fs.ModeSticky {
+		t.Errorf("mode is %s", m)
 	}
 	if got := show(); got != "limited -1 false, memory -1 false" {
 		t.Errorf("without a group: %s", got)

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path"
 	"slices"
@@ -204,6 +205,19 @@ func HasDirectory(v corev1.Volume) bool {
 	return v.EmptyDir != nil && !InMemory(v) && SizeLimit(v) == 0
 }
 
+// EmptyDirMode returns the permissions of an emptyDir, from a number as the API
+// has it.
+func EmptyDirMode(v corev1.Volume) fs.FileMode {
+	if v.EmptyDir == nil || v.EmptyDir.Mode == nil {
+		return 0o777 // whoever the containers run as
+	}
+	mode := fs.FileMode(*v.EmptyDir.Mode) & fs.ModePerm
+	if *v.EmptyDir.Mode&0o1000 != 0 {
+		mode |= fs.ModeSticky
+	}
+	return mode
+}
+
 // ownVolumes are the volumes that podinit makes ready: what the host cannot,
 // because only the zone has them mounted, and what belongs to a group.
 func ownVolumes(pod *corev1.Pod) []podinit.Volume {
@@ -212,7 +226,7 @@ func ownVolumes(pod *corev1.Pod) []podinit.Volume {
 		if v.EmptyDir == nil {
 			continue
 		}
-		own := podinit.Volume{Name: v.Name}
+		own := podinit.Volume{Name: v.Name, Mode: v.EmptyDir.Mode}
 		if s := pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
 			own.Group = s.FSGroup
 			own.RootOnly = s.FSGroupChangePolicy != nil && *s.FSGroupChangePolicy == corev1.FSGroupChangeOnRootMismatch

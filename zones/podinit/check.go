@@ -60,6 +60,9 @@ func (s Spec) Validate() error {
 		if err := checkName(v.Name); err != nil {
 			fault("volume: %w", err)
 		}
+		if v.Mode != nil && (*v.Mode < 0 || *v.Mode > 0o1777) {
+			fault("volume %q: mode %o", v.Name, *v.Mode)
+		}
 		if v.Group != nil && (*v.Group < 0 || *v.Group > 1<<31-1) {
 			fault("volume %q: group id %d", v.Name, *v.Group)
 		}

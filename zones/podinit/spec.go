@@ -51,10 +51,11 @@ type Spec struct {
 }
 
 // Volume is a volume /v/NAME that the zone writes. Where its root is as a new
-// file system's is, everybody may write there from then on: the host cannot
+// file system's is, it gets Mode, or everybody may write there: the host cannot
 // see to that, because only the zone has it mounted.
 type Volume struct {
 	Name string `json:"name"`
+	Mode *int32 `json:"mode,omitempty"` // permissions, and 01000 for the sticky bit
 
 	// Group is made the group of all that is in the volume, with the right to
 	// read and write it, if it is set (fsGroup). RootOnly leaves it at that

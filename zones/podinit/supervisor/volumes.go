@@ -33,16 +33,24 @@ func readyVolume(dir string, v podinit.Volume) error {
 	if err != nil {
 		return err
 	}
-	err = openToAll(root)
+	err = openUp(root, v.Mode)
 	if err == nil && v.Group != nil {
 		err = giveToGroup(root, int(*v.Group), v.RootOnly)
 	}
 	return errors.Join(err, root.Close())
 }
 
-// openToAll lets everybody write to a file system as it was made: one of ZFS
-// has 0755, a tmpfs 1777. Whoever changed that knew why.
-func openToAll(root *os.Root) error {
+// openUp gives the root of a file system as it was made its mode, or lets
+// everybody write there. One of ZFS has 0755, a tmpfs 1777: whoever changed
+// that knew why.
+func openUp(root *os.Root, wanted *int32) error {
+	mode := fs.FileMode(0o777)
+	if wanted != nil {
+		mode = fs.FileMode(*wanted) & fs.ModePerm
+		if *wanted&0o1000 != 0 {
+			mode |= fs.ModeSticky
+		}
+	}
 	info, err := root.Stat(".")
 	if err != nil {
 		return err
@@ -54,7 +62,7 @@ func openToAll(root *os.Root) error {
 	if m := info.Mode(); m != fs.ModeDir|0o755 && m != fs.ModeDir|fs.ModeSticky|0o777 {
 		return nil
 	}
-	return root.Chmod(".", 0o777)
+	return root.Chmod(".", mode)
 }
 
 // giveToGroup makes group the group of everything below root. Nothing else

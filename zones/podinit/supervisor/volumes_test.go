@@ -44,7 +44,7 @@ func TestReadyVolume(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root, to give files away")
 	}
-	group := int64(4711)
+	group, sticky := int64(4711), int32(0o1755)
 	for _, tt := range []struct {
 		name string
 		mode fs.FileMode
@@ -56,6 +56,8 @@ func TestReadyVolume(t *testing.T) {
 		{"tmpfs", 0o777 | fs.ModeSticky, 0, podinit.Volume{}, "drwxrwxrwx 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
 		{"changed by a container", 0o700, 0, podinit.Volume{}, "drwx------ 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
 		{"given away by a container", 0o755, 5, podinit.Volume{}, "drwxr-xr-x 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
+		{"mode", 0o755, 0, podinit.Volume{Mode: &sticky}, "dtrwxr-xr-x 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
+		{"mode, changed by a container", 0o700, 0, podinit.Volume{Mode: &sticky}, "drwx------ 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
 		{"group", 0o755, 0, podinit.Volume{Group: &group}, "dgrwxrwxrwx 4711 .\n-rw-rw-r-- 4711 file\nlink 4711 link\ndgrwxrwxr-x 4711 sub\n-rw-rw---- 4711 sub/own\n"},
 		{"group, the root differs", 0o755, 0, podinit.Volume{Group: &group, RootOnly: true}, "dgrwxrwxrwx 4711 .\n-rw-rw-r-- 4711 file\nlink 4711 link\ndgrwxrwxr-x 4711 sub\n-rw-rw---- 4711 sub/own\n"},
 	} {
