@@ -182,3 +182,44 @@ func TestFinishedBeforeAnybodyLooked(t *testing.T) {
 		}
 	})
 }
+
+// TestContainerThatCannotBeMadeReady waits with the reason, is tried again, and
+// has not been restarted when it runs at last.
+func TestContainerThatCannotBeMadeReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		const why = "failed to prepare subPath"
+		w.host.unready = map[string]string{"web": why}
+		w.create(testPod())
+		settle(2 * time.Minute)
+		for range 2 {
+			s := w.status()
+			if x := s.ContainerStatuses[0].State.Waiting; s.Phase != corev1.PodPending || x == nil || x.Reason != "CreateContainerConfigError" || x.Message != why {
+				t.Fatalf("phase %s, %+v", s.Phase, s.ContainerStatuses[0])
+			}
+			if !w.hasEvent("Failed: Error: " + why) {
+				t.Errorf("events are %q", w.events.reasons)
+			}
+			w.killAgent() // the next one finds the container waiting in the zone
+			w.startAgent()
+			settle(2 * time.Minute)
+		}
+		w.host.mu.Lock()
+		w.host.unready = nil
+		w.host.mu.Unlock()
+		settle(2 * time.Minute)
+		w.mustRun()
+		if s := w.status().ContainerStatuses[0]; s.RestartCount != 0 || s.State.Running == nil {
+			t.Errorf("at last: %+v", s)
+		}
+		// A later attempt may meet the same.
+		w.host.mu.Lock()
+		w.host.unready = map[string]string{"web": why}
+		w.host.mu.Unlock()
+		w.host.podinit(testZone).exits["web"](1, 0)
+		settle(time.Minute)
+		if s := w.status().ContainerStatuses[0]; s.State.Waiting == nil || s.State.Waiting.Reason != "CreateContainerConfigError" || s.RestartCount != 1 {
+			t.Errorf("after an exit: %+v", s)
+		}
+	})
+}

@@ -40,6 +40,9 @@ type fakeHost struct {
 	// program says what an attempt of a container does.
 	program func(container string, attempt int) behaviour
 
+	// unready are the containers that podinit cannot make ready, and why.
+	unready map[string]string
+
 	// check says how a probe's program ends; it is called without the lock.
 	check checkFunc
 

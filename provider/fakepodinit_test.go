@@ -72,6 +72,10 @@ func (p *fakePodinit) find(name string) *podinit.ContainerState {
 
 func (p *fakePodinit) startLocked(c podinit.Container) {
 	s := p.find(c.Name)
+	if why := p.host.unready[c.Name]; why != "" {
+		*s = podinit.ContainerState{Name: c.Name, Attempt: c.Attempt, Phase: podinit.Waiting, ConfigError: why}
+		return
+	}
 	*s = podinit.ContainerState{Name: c.Name, Attempt: c.Attempt, Phase: podinit.Running, StartedAt: time.Now(), PID: 100}
 	p.started[c.Name] = c
 	b := p.host.program(c.Name, c.Attempt)
@@ -183,6 +187,9 @@ func (c fakeChannel) Start(ctx context.Context, pc podinit.Container) error {
 		}
 		c.init.startLocked(pc)
 		c.init.saveLocked()
+		if why := c.init.find(pc.Name).ConfigError; why != "" {
+			return &podinit.Error{Reason: podinit.ReasonConfig, Message: why}
+		}
 		return nil
 	})
 }

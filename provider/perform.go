@@ -256,6 +256,10 @@ func (w *worker) start(ctx context.Context, name string) error {
 		}
 	}
 	if err := w.channel().Start(ctx, pc); err != nil {
+		var pe *podinit.Error
+		if errors.As(err, &pe) && pe.Reason == podinit.ReasonConfig {
+			return &fault{name, translate.ReasonConfigError, errors.New(pe.Message)}
+		}
 		return &fault{name, translate.ReasonCreateError, err}
 	}
 	if w.autostart == nil {

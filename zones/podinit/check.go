@@ -231,7 +231,7 @@ func (c ContainerState) validate() error {
 		return fmt.Errorf("exit code %d, signal %d", c.ExitCode, c.Signal)
 	case c.PID < 0 || c.UID < -1 || c.GID < -1 || c.UID > 1<<32-1 || c.GID > 1<<32-1:
 		return errors.New("process, user or group id")
-	case len(c.Message) > 3*MaxMessage || len(c.StartError) > 3*maxErrorText:
+	case len(c.Message) > 3*MaxMessage || len(c.StartError) > 3*maxErrorText || len(c.ConfigError) > 3*maxErrorText:
 		// A byte that is not UTF-8 arrives as a replacement of three bytes.
 		return errors.New("message too long")
 	case !sane(c.StartedAt) || !sane(c.FinishedAt):

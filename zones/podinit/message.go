@@ -72,6 +72,7 @@ const (
 	ReasonRequest    Reason = "request"     // the request makes no sense: a bug or another version
 	ReasonNotFound   Reason = "not-found"   // no container of that name, or nothing listens
 	ReasonNotRunning Reason = "not-running" // the container does not run now
+	ReasonConfig     Reason = "config"      // the container cannot be made ready yet; the same attempt may be started again
 	ReasonStart      Reason = "start"       // the program could not be started; Code says how
 	ReasonInternal   Reason = "internal"    // podinit's own failure
 )

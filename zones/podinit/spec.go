@@ -165,6 +165,10 @@ type ContainerState struct {
 	// an unknown user, a mount that cannot be made. ExitCode is then 128.
 	StartError string `json:"startError,omitempty"`
 
+	// ConfigError says why the attempt could not be made ready, of one that waits
+	// and may be started again: a subPath that leads out of its volume.
+	ConfigError string `json:"configError,omitempty"`
+
 	// Message is the termination message, at most 4096 bytes.
 	Message string `json:"message,omitempty"`
 

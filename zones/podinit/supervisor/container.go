@@ -20,6 +20,7 @@ type container struct {
 	spec podinit.Container
 
 	started chan struct{} // closed when it runs or never will
+	fault   error         // why it never will, where another try may help; set before
 	done    chan struct{} // closed when nothing is left of it
 
 	mu     sync.Mutex
@@ -60,6 +61,19 @@ func (c *container) logf(format string, args ...any) {
 func (c *container) run() {
 	defer close(c.done)
 	exited, err := c.begin()
+	var config *configError
+	if errors.As(err, &config) {
+		// It does not count as an attempt: the same one is tried again.
+		c.fault = refuse(podinit.ReasonConfig, "%s", clip(err.Error()))
+		c.end()
+		c.s.states.update(c.spec.Name, func(st *podinit.ContainerState) {
+			*st = podinit.ContainerState{
+				Name: c.spec.Name, Attempt: c.spec.Attempt, Phase: podinit.Waiting, ConfigError: clip(config.Error()),
+			}
+		})
+		close(c.started)
+		return
+	}
 	if err != nil {
 		c.end()
 		c.s.states.update(c.spec.Name, func(st *podinit.ContainerState) {
@@ -67,6 +81,7 @@ func (c *container) run() {
 			st.Attempt, st.Phase, st.PID = c.spec.Attempt, podinit.Exited, 0
 			st.StartedAt, st.FinishedAt = time.Time{}, now
 			st.ExitCode, st.Signal, st.StartError, st.Message = codeSetup, 0, clip(err.Error()), ""
+			st.ConfigError = ""
 		})
 		close(c.started)
 		return

@@ -32,8 +32,8 @@ type wish struct {
 	from, source string
 	target       string
 	flags        mountFlags
-	make         bool // make a directory that source names and that is missing
-	optional     bool // go on without, if the source is missing or the target cannot be made
+	subPath      string // source, where the pod says it; a directory that is missing is made
+	optional     bool   // go on without, if the source is missing or the target cannot be made
 }
 
 // wishes lists a container's mounts, outer targets before inner ones.
@@ -45,7 +45,7 @@ func (c *container) wishes() []wish {
 		if m.File != "" {
 			w.from, w.source, w.flags.readOnly = conf.spec(), m.File, true
 		} else {
-			w.from, w.source, w.make = conf.volume(m.Volume), m.SubPath, m.SubPath != ""
+			w.from, w.source, w.subPath = conf.volume(m.Volume), m.SubPath, m.SubPath
 			// A zone mounts what only the host may write read-only; in the
 			// global zone nothing stands between.
 			w.flags.readOnly = m.ReadOnly || conf.volumes[m.Volume].ReadOnly
@@ -121,7 +121,7 @@ func (c *container) prepare(root string, w wish) error {
 			return nil
 		}
 	}
-	src, err := walk(w.from, w.source, existing)
+	src, err := w.find()
 	if err != nil {
 		return nil // grant reports it
 	}
@@ -141,13 +141,28 @@ func (p *place) kind() kind {
 	return file
 }
 
+// find returns the source of a mount. Where a subPath does not lead to it, that
+// is for the pod's author or another container to mend.
+func (w wish) find() (*place, error) {
+	if w.subPath == "" {
+		return walk(w.from, w.source, existing)
+	}
+	p, err := walkInside(w.from, w.source, directory)
+	if err != nil {
+		return nil, &configError{fmt.Errorf("failed to prepare subPath %q for the volumeMount at %s: %w", w.subPath, w.target, err)}
+	}
+	return p, nil
+}
+
+// configError means that a container could not be started as it is configured
+// while things are as they are: it has not failed, and is tried again.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
 // grant makes one mount.
 func (c *container) grant(root string, w wish) error {
-	last := existing
-	if w.make {
-		last = directory
-	}
-	src, err := walk(w.from, w.source, last)
+	src, err := w.find()
 	if err != nil {
 		if w.optional && errors.Is(err, fs.ErrNotExist) {
 			return nil

@@ -266,7 +266,7 @@ func (s *Supervisor) start(spec podinit.Container) error {
 		s.mu.Unlock()
 		if c.spec.Attempt == spec.Attempt {
 			<-c.started
-			return nil
+			return c.fault
 		}
 		return refuse(podinit.ReasonRequest, "container %s: attempt %d is being started", spec.Name, c.spec.Attempt)
 	}
@@ -279,7 +279,7 @@ func (s *Supervisor) start(spec podinit.Container) error {
 		c.run()
 	}()
 	<-c.started
-	return nil
+	return c.fault
 }
 
 // running returns the container of that name if its main process runs.

@@ -50,7 +50,30 @@ func (p *place) close() {
 // given to the system as a whole. Missing directories are made on the way if
 // last is not existing.
 func walk(root, path string, last kind) (*place, error) {
-	w := &walker{base: root, rest: split(path)}
+	return (&walker{base: root, rest: split(path), perm: 0o755}).walk(path, last)
+}
+
+// walkInside is walk for a path of a volume: one that leads out of it, by a link
+// or by itself, is an error, as for a kubelet. Whoever follows a link that is
+// meant for the volume's other users finds something else than they. What it
+// makes has the permissions of the volume's root.
+func walkInside(root, path string, last kind) (*place, error) {
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil, err
+	}
+	return (&walker{base: root, rest: split(path), perm: info.Mode() & modeBits, inside: true}).walk(path, last)
+}
+
+// modeBits are what a chmod sets. A new directory of an fsGroup's volume needs
+// the set-group-ID bit like the others.
+const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+
+// errLeaves means that a path leads out of its volume.
+var errLeaves = errors.New("leads out of the volume")
+
+func (w *walker) walk(path string, last kind) (*place, error) {
+	root := w.base
 	defer w.close()
 	if err := w.push(func() (*os.Root, error) { return os.OpenRoot(root) }, ""); err != nil {
 		return nil, err
@@ -70,11 +93,13 @@ func walk(root, path string, last kind) (*place, error) {
 }
 
 type walker struct {
-	base  string
-	rest  []string
-	links int
-	dirs  []*os.Root // from base downwards
-	names []string
+	base   string
+	rest   []string
+	links  int
+	perm   fs.FileMode // of directories that are made
+	inside bool        // what would be cut off at the root is an error
+	dirs   []*os.Root  // from base downwards
+	names  []string
 }
 
 func split(path string) []string {
@@ -111,6 +136,9 @@ func (w *walker) close() { w.pop(0) }
 // something other than a directory.
 func (w *walker) step(name string, last kind) (*place, error) {
 	if name == ".." {
+		if w.inside && len(w.dirs) == 1 {
+			return nil, errLeaves
+		}
 		w.pop(max(1, len(w.dirs)-1))
 		return nil, nil
 	}
@@ -137,7 +165,11 @@ func (w *walker) step(name string, last kind) (*place, error) {
 // create makes the missing component: a directory unless it is the last.
 func (w *walker) create(name string, last kind) (fs.FileInfo, error) {
 	if len(w.rest) > 0 || last == directory {
-		if err := w.top().Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := w.top().Mkdir(name, w.perm.Perm())
+		if err == nil {
+			err = w.top().Chmod(name, w.perm) // whatever the umask
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	} else {
@@ -161,6 +193,9 @@ func (w *walker) follow(name string) error {
 		return err
 	}
 	if filepath.IsAbs(target) {
+		if w.inside {
+			return errLeaves
+		}
 		w.pop(1)
 	}
 	w.rest = append(split(target), w.rest...)
