@@ -223,3 +223,41 @@ func TestContainerThatCannotBeMadeReady(t *testing.T) {
 		}
 	})
 }
+
+// TestEnvironmentFromAFile that the container before it has written.
+func TestEnvironmentFromAFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.behave(func(name string, _ int) behaviour {
+			if name == "writer" {
+				return behaviour{runs: 5 * time.Second}
+			}
+			return behaviour{}
+		})
+		w.create(testPod(func(p *corev1.Pod) {
+			p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "conf", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
+			p.Spec.InitContainers = []corev1.Container{{Name: "writer", Image: "web:1"}}
+			p.Spec.Containers[0].Env = []corev1.EnvVar{
+				{Name: "WHO", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "conf", Path: "env", Key: "who"}}},
+				{Name: "GREETING", Value: "hello $(WHO)"},
+			}
+			p.Spec.Containers[0].Args = []string{"--who=$(WHO)"}
+		}))
+		settle(time.Minute)
+		if s := w.status().ContainerStatuses[0].State.Waiting; s == nil || s.Reason != "CreateContainerConfigError" || !strings.Contains(s.Message, "couldn't read env file") {
+			t.Errorf("without the file: %+v", w.status().ContainerStatuses[0].State)
+		}
+		w.host.mu.Lock()
+		w.host.files = map[string]string{"conf/env": "who='world'\n"}
+		w.host.mu.Unlock()
+		settle(time.Minute)
+		w.mustRun()
+		got := w.host.podinit(testZone).started["web"]
+		if !slices.Contains(got.Env, "GREETING=hello world") || got.Args[1] != "--who=world" {
+			t.Errorf("podinit was told %q, %q", got.Env, got.Args)
+		}
+		w.host.crashZone(testZone)
+		settle(time.Minute)
+		w.mustRun()
+	})
+}

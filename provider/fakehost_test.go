@@ -43,6 +43,9 @@ type fakeHost struct {
 	// unready are the containers that podinit cannot make ready, and why.
 	unready map[string]string
 
+	// files are those that volumes have in the zone, by VOLUME/PATH.
+	files map[string]string
+
 	// check says how a probe's program ends; it is called without the lock.
 	check checkFunc
 

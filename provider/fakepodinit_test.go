@@ -276,6 +276,21 @@ func (c fakeChannel) Attach(_ context.Context, container string, s podinit.Strea
 	return err
 }
 
+func (c fakeChannel) Read(ctx context.Context, volume, path string) ([]byte, error) {
+	if err := c.ready(); err != nil {
+		return nil, err
+	}
+	var text string
+	err := c.s.do(ctx, "read "+volume+"/"+path, func() error {
+		var ok bool
+		if text, ok = c.s.files[volume+"/"+path]; !ok {
+			return &podinit.Error{Reason: podinit.ReasonNotFound, Message: "no such file"}
+		}
+		return nil
+	})
+	return []byte(text), err
+}
+
 func (c fakeChannel) Forward(context.Context, uint16) (io.ReadWriteCloser, error) {
 	return nil, errNoListener
 }

@@ -106,6 +106,16 @@ func (o reader) Secret(namespace, name string) (*corev1.Secret, error) {
 	return o.cluster.Secret(o.ctx, namespace, name)
 }
 
+// volumeFiles are read through podinit for the length of one step.
+type volumeFiles struct {
+	ctx     context.Context //nolint:containedctx // lives no longer than the step
+	channel Podinit
+}
+
+func (f volumeFiles) File(volume, path string) ([]byte, error) {
+	return f.channel.Read(f.ctx, volume, path)
+}
+
 // assignAddress decides on slot and addresses. They are on disk before the
 // host hears of them.
 func (w *worker) assignAddress() error {
@@ -237,6 +247,9 @@ func (w *worker) start(ctx context.Context, name string) error {
 	}
 	pod := in.Pod
 	c := container(pod, name)
+	if translate.NeedsFiles(c) {
+		in.Files = volumeFiles{ctx, w.channel()}
+	}
 	pc, err := translate.Container(in, c)
 	if err != nil {
 		return configFault(name, err)

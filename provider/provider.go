@@ -55,6 +55,7 @@ type Podinit interface {
 	Exec(ctx context.Context, r podinit.ExecRequest, s podinit.Streams) (podinit.ExitStatus, error)
 	Attach(ctx context.Context, container string, s podinit.Streams) error
 	Forward(ctx context.Context, port uint16) (io.ReadWriteCloser, error)
+	Read(ctx context.Context, volume, path string) ([]byte, error)
 }
 
 // Storage is what workers need of the pods' datasets.

@@ -213,9 +213,6 @@ func (a *admission) container(list string, c *corev1.Container) {
 		a.when(l.PostStart != nil && l.PostStart.TCPSocket != nil, "lifecycle.postStart.tcpSocket")
 		a.when(l.PreStop != nil && l.PreStop.TCPSocket != nil, "lifecycle.preStop.tcpSocket")
 	}
-	for _, e := range c.Env {
-		a.when(e.ValueFrom != nil && e.ValueFrom.FileKeyRef != nil, "env[%s].valueFrom.fileKeyRef", e.Name)
-	}
 	for _, m := range c.VolumeMounts {
 		a.when(m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone,
 			"volumeMounts[%s].mountPropagation: %s", m.MountPath, deref(m.MountPropagation))

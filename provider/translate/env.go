@@ -44,8 +44,8 @@ type Var struct{ Name, Value string }
 // Environment returns the variables of one container as the pod defines them,
 // in a stable order and without those of the image. pod.Status must carry the
 // addresses that status.podIP and its kin refer to.
-func Environment(pod *corev1.Pod, c *corev1.Container, node Node, objects Objects, services Services) ([]Var, error) {
-	e := environment{pod: pod, container: c, node: node, objects: objects, index: map[string]int{}}
+func Environment(pod *corev1.Pod, c *corev1.Container, node Node, objects Objects, services Services, files Files) ([]Var, error) {
+	e := environment{pod: pod, container: c, node: node, objects: objects, files: files, index: map[string]int{}}
 	vars, err := e.resolve(services)
 	if err != nil {
 		return nil, &ConfigError{Container: c.Name, Err: err}
@@ -58,6 +58,7 @@ type environment struct {
 	container *corev1.Container
 	node      Node
 	objects   Objects
+	files     Files // nil while there are none
 	vars      []Var
 	index     map[string]int // of vars, by name
 }
@@ -170,6 +171,8 @@ func (e *environment) from(v corev1.EnvVar) (string, bool, error) {
 		return e.configMapKey(s.ConfigMapKeyRef)
 	case s.SecretKeyRef != nil:
 		return e.secretKey(s.SecretKeyRef)
+	case s.FileKeyRef != nil:
+		return e.fileKey(s.FileKeyRef)
 	}
 	return "", false, fmt.Errorf("env %s: valueFrom has no source that this node knows", v.Name)
 }

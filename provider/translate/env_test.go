@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"strings"
@@ -35,6 +36,16 @@ func (envObjects) Secret(_, name string) (*corev1.Secret, error) {
 		return nil, apierrors.NewServiceUnavailable("etcd is away")
 	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+}
+
+type envFiles struct{}
+
+func (envFiles) File(volume, path string) ([]byte, error) {
+	text, ok := map[string]string{"conf/env": "a='1'\nb='two lines\nof it' # not this\nempty=''\n", "conf/bad": "a=1\n"}[volume+"/"+path]
+	if !ok {
+		return nil, errors.New("no such file")
+	}
+	return []byte(text), nil
 }
 
 type envServices struct{}
@@ -103,6 +114,9 @@ func TestEnvironmentRules(t *testing.T) {
 	secretKey := func(name, key string, optional *bool) corev1.EnvVar {
 		return corev1.EnvVar{Name: "X", ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: ref(name), Key: key, Optional: optional}}}
 	}
+	fileKey := func(path, key string, optional *bool) corev1.EnvVar {
+		return corev1.EnvVar{Name: "X", ValueFrom: &corev1.EnvVarSource{FileKeyRef: &corev1.FileKeySelector{VolumeName: "conf", Path: path, Key: key, Optional: optional}}}
+	}
 	fromConfig := func(prefix, name string, optional *bool) corev1.EnvFromSource {
 		return corev1.EnvFromSource{Prefix: prefix, ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref(name), Optional: optional}}
 	}
@@ -118,7 +132,8 @@ func TestEnvironmentRules(t *testing.T) {
 		vars     vars
 		links    *bool // enableServiceLinks; false unless given
 		want     w     // but for those of Services
-		services bool  // those of the namespace's Services are there too
+		files    Files
+		services bool // those of the namespace's Services are there too
 		err      string
 	}{
 		{name: "nothing"},
@@ -188,6 +203,14 @@ func TestEnvironmentRules(t *testing.T) {
 		{name: "huge pages that are not set", vars: vars{res("", "limits.hugepages-2Mi", "")}, want: w{"X": "0"}},
 		{name: "another resource", vars: vars{res("", "limits.example.org/gpu", "")}, err: "unsupported container resource: limits.example.org/gpu"},
 
+		{name: "file", files: envFiles{}, vars: vars{value("A", "1"), fileKey("env", "b", nil), value("B", "$(X)!")}, want: w{"A": "1", "X": "two lines\nof it", "B": "two lines\nof it!"}},
+		{name: "file of a zone that does not run", vars: vars{fileKey("env", "b", nil)}, err: "the pod's zone does not run yet"},
+		{name: "key that a file lacks", files: envFiles{}, vars: vars{fileKey("env", "none", nil)}, err: `environment variable key "none" not found in file "env"`},
+		{name: "key that a file lacks, optional", files: envFiles{}, vars: vars{fileKey("env", "none", &yes)}},
+		{name: "key without a value, optional", files: envFiles{}, vars: vars{fileKey("env", "empty", &yes)}},
+		{name: "file that is missing, optional", files: envFiles{}, vars: vars{fileKey("none", "b", &yes)}, err: "couldn't read env file none of volume conf: no such file"},
+		{name: "file that is none", files: envFiles{}, vars: vars{fileKey("bad", "b", &yes)}, err: "couldn't parse env file bad of volume conf: line 1: the value is not in single quotes"},
+
 		{name: "services", links: &yes, services: true},
 		{name: "env over services", links: &yes, vars: vars{value("WEB_UI_PORT", "mine")}, services: true, want: w{"WEB_UI_PORT": "mine"}},
 		{name: "no source", vars: vars{{Name: "X", ValueFrom: &corev1.EnvVarSource{}}}, err: "env X: valueFrom has no source that this node knows"},
@@ -200,7 +223,7 @@ func TestEnvironmentRules(t *testing.T) {
 			}
 			c := &p.Spec.Containers[0]
 			c.EnvFrom, c.Env = tt.from, tt.vars
-			got, err := Environment(p, c, n, envObjects{}, envServices{})
+			got, err := Environment(p, c, n, envObjects{}, envServices{}, tt.files)
 			if tt.err != "" || err != nil {
 				if err == nil || !strings.Contains(err.Error(), tt.err) || tt.err == "" {
 					t.Errorf("Environment = %v, want error %q", err, tt.err)

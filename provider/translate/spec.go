@@ -31,6 +31,7 @@ type Input struct {
 
 	Objects  Objects
 	Services Services
+	Files    Files // nil before the zone runs
 }
 
 // The files that podinit mounts from its spec directory.
@@ -46,7 +47,8 @@ var ErrNoCommand = errors.New("no command specified")
 // Spec returns what podinit is told before the zone boots. start says which
 // containers it shall start by itself, and attempt the number of the attempt.
 // A container whose configuration cannot be resolved yet fails all: podinit's
-// Spec is complete or not there.
+// Spec is complete or not there. Only those whose environment the zone itself
+// has to tell are left out.
 func Spec(in Input, attempt func(name string) int, start func(name string) bool) (podinit.Spec, error) {
 	s := podinit.Spec{
 		Version:  podinit.Version,
@@ -58,6 +60,9 @@ func Spec(in Input, attempt func(name string) int, start func(name string) bool)
 		s.Network = &podinit.Network{Interface: LinkName(in.Slot), Addresses: in.Addresses, Gateways: in.Gateways}
 	}
 	for _, c := range AllContainers(in.Pod) {
+		if NeedsFiles(c) {
+			continue // it is started when it is its turn, by the agent
+		}
 		pc, err := Container(in, c)
 		if err != nil {
 			return podinit.Spec{}, err
@@ -96,7 +101,7 @@ func Container(in Input, c *corev1.Container) (podinit.Container, error) {
 	if image == nil {
 		return podinit.Container{}, fmt.Errorf("container %s: image is not on the host", c.Name)
 	}
-	vars, err := Environment(withAddresses(in), c, in.Node, in.Objects, in.Services)
+	vars, err := Environment(withAddresses(in), c, in.Node, in.Objects, in.Services, in.Files)
 	if err != nil {
 		return podinit.Container{}, err
 	}

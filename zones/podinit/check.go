@@ -15,8 +15,10 @@ import (
 const (
 	MaxSpec       = 8 << 20 // bytes of SpecFile
 	MaxContainers = 256
-	MaxMessage    = 4096 // bytes of a termination message, as a kubelet's
-	MaxSpare      = 255  // the highest place below SpareDir
+	MaxMessage    = 4096    // bytes of a termination message, as a kubelet's
+	MaxSpare      = 255     // the highest place below SpareDir
+	MaxFile       = 1 << 20 // bytes of a file that is read from a volume
+	maxPath       = 4096
 	maxName       = 63
 	maxErrorText  = 4096
 	maxAttempt    = 1 << 30
@@ -140,7 +142,7 @@ func (m Mount) validate() error {
 }
 
 func absolute(p string) bool {
-	return path.IsAbs(p) && len(p) < 4096 && !strings.ContainsRune(p, 0)
+	return path.IsAbs(p) && len(p) < maxPath && !strings.ContainsRune(p, 0)
 }
 
 // checkName accepts what Kubernetes calls a DNS label: it is used as a

@@ -90,6 +90,19 @@ func (c *Client) Kill(ctx context.Context, container string) error {
 	return c.simple(ctx, Request{Op: OpKill, Container: container})
 }
 
+// Read returns the content of a file of a volume, of at most MaxFile bytes.
+func (c *Client) Read(ctx context.Context, volume, path string) ([]byte, error) {
+	call, err := c.ask(ctx, Request{Op: OpRead, Volume: volume, Path: path})
+	if err != nil {
+		return nil, err
+	}
+	defer call.close()
+	if len(call.reply.Data) > MaxFile {
+		return nil, fmt.Errorf("%w: a file of %d bytes", ErrProtocol, len(call.reply.Data))
+	}
+	return call.reply.Data, nil
+}
+
 // Shutdown kills every container and ends podinit, and with it the zone.
 func (c *Client) Shutdown(ctx context.Context) error {
 	return c.simple(ctx, Request{Op: OpShutdown})

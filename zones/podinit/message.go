@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // Op names an operation of the channel.
@@ -20,6 +21,7 @@ const (
 	OpKill     Op = "kill"     // Container is set
 	OpExec     Op = "exec"     // Exec is set; streams, then Exit
 	OpAttach   Op = "attach"   // Container is set; streams, then End
+	OpRead     Op = "read"     // Volume and Path are set; reply carries Data
 	OpForward  Op = "forward"  // Port is set; Data both ways
 	OpShutdown Op = "shutdown" // every container is killed, then podinit ends
 )
@@ -31,6 +33,8 @@ type Request struct {
 	Container string       `json:"container,omitempty"`
 	Signal    string       `json:"signal,omitempty"`
 	Port      uint16       `json:"port,omitempty"`
+	Volume    string       `json:"volume,omitempty"`
+	Path      string       `json:"path,omitempty"` // below Volume, resolved inside the zone
 	Start     *Container   `json:"start,omitempty"`
 	Exec      *ExecRequest `json:"exec,omitempty"`
 	Stdin     bool         `json:"stdin,omitempty"` // exec and attach: Stdin frames will come
@@ -61,6 +65,7 @@ type ExitStatus struct {
 type Reply struct {
 	Version int    `json:"version"`
 	State   *State `json:"state,omitempty"`
+	Data    []byte `json:"data,omitempty"`
 	Error   *Error `json:"error,omitempty"`
 }
 
@@ -164,6 +169,11 @@ func (r Request) check() error {
 			return err
 		}
 		return checkName(r.Exec.Container)
+	case OpRead:
+		if r.Path == "" || len(r.Path) > maxPath || strings.ContainsRune(r.Path, 0) {
+			return fmt.Errorf("path %.64q", r.Path)
+		}
+		return checkName(r.Volume)
 	case OpForward:
 		if r.Port == 0 {
 			return errors.New("no port")

@@ -93,6 +93,13 @@ func (k *client) handle(r podinit.Request) {
 		k.answer(s.signal(r.Container, r.Signal))
 	case podinit.OpKill:
 		k.answer(s.kill(r.Container))
+	case podinit.OpRead:
+		data, err := s.read(r.Volume, r.Path)
+		if err != nil {
+			k.answer(err)
+			return
+		}
+		k.reply(podinit.Reply{Data: data})
 	case podinit.OpExec:
 		k.exec(*r.Exec, r.Stdin)
 	case podinit.OpAttach:

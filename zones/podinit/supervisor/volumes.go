@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -109,4 +110,32 @@ func giveOne(root *os.Root, name string, group int) error {
 		return fmt.Errorf("mode: %w", err)
 	}
 	return nil
+}
+
+// read returns the content of a file of a volume. Whoever has put it there may
+// have made it a link, which leads no further than the volume, or a device or
+// pipe, which is not opened.
+func (s *Supervisor) read(volume, path string) ([]byte, error) {
+	p, err := walk(s.config.volume(volume), path, existing)
+	if err != nil {
+		return nil, refuse(podinit.ReasonNotFound, "%s", clip(err.Error()))
+	}
+	defer p.close()
+	f, err := os.OpenFile(p.name(), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, refuse(podinit.ReasonNotFound, "%s: %s", path, clip(err.Error()))
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return nil, refuse(podinit.ReasonNotFound, "%s: not a regular file", path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, podinit.MaxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > podinit.MaxFile:
+		return nil, refuse(podinit.ReasonRequest, "%s: more than %d bytes", path, podinit.MaxFile)
+	}
+	return data, nil
 }
