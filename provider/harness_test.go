@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -339,6 +341,26 @@ func (w *world) startAgent() {
 	}()
 }
 
+// relist tells a new provider of the pods that the API server has and it does
+// not know, as virtual-kubelet does at its start.
+func (w *world) relist() {
+	w.t.Helper()
+	w.api.mu.Lock()
+	pods := slices.Collect(maps.Values(w.api.pods))
+	w.api.mu.Unlock()
+	for _, pod := range pods {
+		if pod.DeletionTimestamp != nil || finished(pod.Status.Phase) {
+			continue
+		}
+		if _, err := w.p.GetPod(w.t.Context(), pod.Namespace, pod.Name); err == nil {
+			continue
+		}
+		if err := w.p.CreatePod(w.t.Context(), pod.DeepCopy()); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
 // killAgent ends the agent where it stands.
 func (w *world) killAgent() {
 	w.kill()
@@ -409,6 +431,24 @@ func (w *world) mustBeGone() {
 	}
 	if records, corrupt, _ := store.Load(); len(records)+len(corrupt) > 0 {
 		w.t.Errorf("records left: %v %v", records, corrupt)
+	}
+}
+
+// mustBeRecorded checks that the host has nothing of a pod without a record.
+func (w *world) mustBeRecorded() {
+	w.t.Helper()
+	w.checkRecord(len(w.host.leftovers()) > 0)
+}
+
+func (w *world) checkRecord(onHost bool) {
+	w.t.Helper()
+	store, err := ledger.Open(filepath.Join(w.data, "pods"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	records, corrupt, err := store.Load()
+	if err != nil || len(corrupt) > 0 || onHost && (len(records) != 1 || records[0].State.Slot == 0 || len(records[0].State.Containers) == 0) {
+		w.t.Errorf("on the host: %v; in the ledger: %v, %v, %v", onHost, records, corrupt, err)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
-// CreatePod accepts a pod: it is recorded, its worker is woken, and everything
-// else happens later. A pod that this node cannot run is accepted too and
+// CreatePod accepts a pod: its worker is started, and everything else happens
+// later; a record is made before the host hears of the pod (see saveLocked). A pod that this node cannot run is accepted too and
 // fails with a reason. There is no error: virtual-kubelet would give up after
 // twenty of them, and fail the pod at once if it never restarts.
 func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
@@ -32,9 +32,6 @@ func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
 	}
 	p.supersede(pod)
 	w := newWorker(p, pod.DeepCopy(), p.accept(pod))
-	if err := w.record(); err != nil {
-		p.c.Log.Errorf("pod %s/%s waits until it can be recorded: %v", w.namespace, w.name, err)
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.workers[uid]; ok {

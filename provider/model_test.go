@@ -228,6 +228,14 @@ func (w *modelWorld) show(name string, args ...string) string {
 	return string(out)
 }
 
+// mustBeRecorded checks that the host has nothing of a pod without a record. Of
+// an image's datasets none has the pod's name.
+func (w *modelWorld) mustBeRecorded() {
+	w.t.Helper()
+	has := w.show("zoneadm", "list", "-c") + w.show("dladm", "show-vnic") + w.show("zfs", "list", "-H", "-o", "name")
+	w.checkRecord(strings.Contains(has, testUID) || strings.Contains(has, "rdw1"))
+}
+
 func (w *modelWorld) mustBeGone() {
 	w.t.Helper()
 	w.world.mustBeGone()
@@ -304,8 +312,10 @@ func TestAgentKilledAtEveryModelCommand(t *testing.T) {
 					settle(time.Second)
 					if i < creating {
 						w.killAgent()
+						w.mustBeRecorded()
 						w.fault = func(string) error { return nil }
 						w.startAgent()
+						w.relist()
 						settle(30 * time.Second)
 						w.mustRun()
 					}

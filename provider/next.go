@@ -66,6 +66,7 @@ const (
 // because every one of them can be repeated.
 type prepared struct {
 	address, storage, link, files, configured bool
+	pending                                   bool // BootPending is on disk for the coming boot
 }
 
 // removed is the same for the preparations' undoing.
@@ -165,7 +166,7 @@ func sooner(a, b step) step {
 // as over: one that podinit reported, or one that an earlier agent was about to
 // make, of which podinit's state file tells.
 func (v view) booted() bool {
-	return v.st.Boot != "" && (v.st.Boot != ledger.BootPending || !v.have.files)
+	return v.st.Boot != "" && (v.st.Boot != ledger.BootPending || !v.have.pending)
 }
 
 func (v view) run() step {

@@ -98,10 +98,19 @@ func settled(v view, s step) bool {
 func TestConvergence(t *testing.T) {
 	const most = 20
 	records := map[string]func(*view){
-		"new":      func(*view) {},
-		"pulled":   func(v *view) { v.st.Containers[0].Image = &ledger.Image{} },
-		"pending":  func(v *view) { v.st.Boot = ledger.BootPending },
-		"prepared": func(v *view) { v.have = prepared{true, true, true, true, true} },
+		"new":     func(*view) {},
+		"pulled":  func(v *view) { v.st.Containers[0].Image = &ledger.Image{} },
+		"pending": func(v *view) { v.st.Boot = ledger.BootPending },
+		"recorded": func(v *view) {
+			v.st.Boot, v.have = ledger.BootPending, prepared{address: true, pending: true}
+		},
+		"prepared": func(v *view) {
+			v.have = prepared{address: true, storage: true, link: true, files: true, configured: true}
+		},
+		"about to boot": func(v *view) {
+			v.st.Boot = ledger.BootPending
+			v.have = prepared{address: true, storage: true, link: true, files: true, configured: true, pending: true}
+		},
 		"running": func(v *view) {
 			v.st.Boot, v.st.Containers[0].Phase = "b1", podinit.Running
 			v.live = &podinit.State{Boot: "b1", Containers: []podinit.ContainerState{{Name: "web", Phase: podinit.Running}}}

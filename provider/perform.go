@@ -118,6 +118,11 @@ func (f volumeFiles) File(volume, path string) ([]byte, error) {
 
 // assignAddress decides on slot and addresses. They are on disk before the
 // host hears of them.
+//
+// In a new pod's record they come with the boot that is to follow, which must be
+// on disk before the zone is booted too. That is early, but no lie: if this
+// agent dies before it boots the zone, the next one finds no state of podinit's
+// and takes the boot for one that has not happened.
 func (w *worker) assignAddress() error {
 	if translate.HostPod(w.object()) {
 		w.have.address = true // the host's
@@ -135,10 +140,19 @@ func (w *worker) assignAddress() error {
 		}
 		addrs = append(addrs, a)
 	}
-	if err := w.change(func(st *ledger.State) { st.Slot, st.Addresses = slot, addrs }); err != nil {
+	fresh := false
+	err = w.change(func(st *ledger.State) {
+		fresh = !w.durable
+		st.Slot, st.Addresses = slot, addrs
+		if fresh {
+			st.Boot = ledger.BootPending
+		}
+	})
+	if err != nil {
 		return err
 	}
 	w.have.address = true
+	w.have.pending = w.have.pending || fresh
 	return nil
 }
 
@@ -225,8 +239,11 @@ func (w *worker) bringUp(ctx context.Context, a action) error {
 		}
 		w.p.survey.learn(w.zone, zones.Installed)
 	case actBoot:
-		if err := w.change(func(st *ledger.State) { st.Boot = ledger.BootPending }); err != nil {
-			return err
+		if !w.have.pending {
+			if err := w.change(func(st *ledger.State) { st.Boot = ledger.BootPending }); err != nil {
+				return err
+			}
+			w.have.pending = true
 		}
 		if err := w.p.c.Zones.Boot(ctx, w.zone); err != nil {
 			w.have.link = false // it may be what is missing

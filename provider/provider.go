@@ -149,7 +149,7 @@ type Config struct {
 	// Log shippers look into /var/log/pods.
 	LogLinks string
 
-	// SurveyInterval is how often zones are listed unasked; 0 means 5 s.
+	// SurveyInterval is how often zones are listed unasked; 0 means 20 s.
 	SurveyInterval time.Duration
 
 	// OrphanAge is how old a zone or dataset of ours must be before it is
@@ -186,7 +186,7 @@ type Provider struct {
 // before Run.
 func New(c Config) (*Provider, error) {
 	if c.SurveyInterval <= 0 {
-		c.SurveyInterval = 5 * time.Second
+		c.SurveyInterval = 20 * time.Second
 	}
 	if c.OrphanAge <= 0 {
 		c.OrphanAge = 10 * time.Minute

@@ -100,7 +100,9 @@ func TestAgentKilledAtEveryCommand(t *testing.T) {
 					settle(time.Second)
 					if i < creating {
 						w.killAgent()
+						w.mustBeRecorded()
 						w.startAgent()
+						w.relist()
 						settle(10 * time.Second)
 						w.mustRun()
 					}

@@ -303,13 +303,13 @@ func TestUnwritableRecordHoldsThePodBack(t *testing.T) {
 		}
 		w.create(testPod())
 		settle(time.Minute)
-		if len(w.host.ran()) > 0 {
-			t.Errorf("the host was changed for a pod without a record: %v", w.host.ran())
+		if ran := w.host.ran(); !slices.Equal(ran, []string{"pull"}) { // an image is not the pod's
+			t.Errorf("the host was changed for a pod without a record: %v", ran)
 		}
 		if err := os.Mkdir(pods, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		settle(5 * time.Second)
+		settle(time.Minute)
 		w.mustRun()
 	})
 }

@@ -9,7 +9,9 @@ import (
 )
 
 // survey is what is known of the host's zones: one listing serves all workers.
-// It is made every interval and when somebody asks.
+// It is made every interval and when somebody asks: the interval bounds how long
+// the end of a zone that nobody talks to goes unseen, because a zone that
+// podinit was heard in is looked at as soon as the conversation breaks.
 //
 // A command of ours that succeeded is as good as a listing that began after
 // it, so workers tell the survey (learn) and need no process to look at what
@@ -140,6 +142,14 @@ func (s *survey) learn(name string, state zones.State) {
 	s.known[name] = sighting{z, s.clock}
 }
 
+// doubt makes a listing soon.
+func (s *survey) doubt() {
+	select {
+	case s.ask <- struct{}{}:
+	default: // asked for already
+	}
+}
+
 // refresh returns when a listing that began after the call has been taken in.
 func (s *survey) refresh(ctx context.Context) error {
 	s.mu.Lock()
@@ -156,10 +166,7 @@ func (s *survey) refresh(ctx context.Context) error {
 		case begun && err != nil:
 			return err
 		case !begun:
-			select {
-			case s.ask <- struct{}{}:
-			default: // asked for already
-			}
+			s.doubt()
 		}
 		select {
 		case <-ctx.Done():

@@ -21,6 +21,7 @@ type watcher struct {
 const (
 	firstRedial = 5 * time.Millisecond
 	maxRedial   = 5 * time.Second
+	doubtful    = time.Second // from here on the zone may well be gone
 )
 
 func startWatcher(ctx context.Context, w *worker, z zones.Zone) *watcher {
@@ -42,12 +43,16 @@ func (f *watcher) stop() {
 func (f *watcher) follow(ctx context.Context, w *worker, channel Podinit) {
 	pause := firstRedial
 	for {
+		heard := false
 		err := channel.Watch(ctx, func(s podinit.State) {
-			pause = firstRedial
+			pause, heard = firstRedial, true
 			w.report(ctx, s)
 		})
 		if ctx.Err() != nil {
 			return
+		}
+		if heard || pause >= doubtful {
+			w.p.survey.doubt() // podinit ends with its zone
 		}
 		if pause >= maxRedial {
 			w.p.c.Log.Warnf("pod %s/%s: podinit cannot be reached: %v", w.namespace, w.name, err)

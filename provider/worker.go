@@ -30,8 +30,8 @@ type worker struct {
 
 	mu      sync.Mutex
 	pod     *corev1.Pod  // newest object; never changed in place
-	st      ledger.State // as on disk, once recorded
-	durable bool         // recorded: nothing is done for the pod before
+	st      ledger.State // as on disk, once durable
+	durable bool         // there is a record: nothing is done on the host before
 	stale   bool         // something that the volumes show has changed
 	erased  bool         // the record is gone for good and must not come back
 	live    *podinit.State
@@ -111,17 +111,22 @@ func (w *worker) erase() error {
 	return w.p.c.Ledger.Remove(w.uid)
 }
 
-// record makes a new pod durable.
-func (w *worker) record() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// saveLocked makes st durable.
+//
+// A pod has no record before it has an address or an end: until then nothing
+// was done for it on the host and nothing about it is known that an agent that
+// begins anew would not find out, because the API server still names the pod
+// and images are kept by themselves. So its object, what its images are and its
+// address reach the disk together, and the first host command waits for the
+// disk once.
+func (w *worker) saveLocked(st ledger.State) error {
 	if w.durable {
+		return w.p.c.Ledger.SaveState(st)
+	}
+	if st.Slot == 0 && st.End == nil {
 		return nil
 	}
-	if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
-		return err
-	}
-	if err := w.p.c.Ledger.SaveState(w.st); err != nil {
+	if err := w.p.c.Ledger.Create(w.pod, st); err != nil {
 		return err
 	}
 	w.durable = true
@@ -136,8 +141,10 @@ func (w *worker) update(pod *corev1.Pod) error {
 		return nil
 	}
 	w.pod = pod.DeepCopy()
-	if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
-		return err
+	if w.durable {
+		if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
+			return err
+		}
 	}
 	if err := w.addEphemeralLocked(); err != nil {
 		return err
@@ -166,7 +173,7 @@ func (w *worker) requestDeletion(grace time.Duration) {
 		return
 	}
 	w.st.Deletion = &d
-	if err := w.p.c.Ledger.SaveState(w.st); err != nil {
+	if err := w.saveLocked(w.st); err != nil {
 		// The API server asks again after a restart, so this is no loss.
 		w.p.c.Log.Errorf("pod %s/%s: its deletion is not on disk: %v", w.namespace, w.name, err)
 	}
@@ -216,7 +223,7 @@ func (w *worker) change(edit func(st *ledger.State)) error {
 	}
 	st := w.st.Clone()
 	edit(&st)
-	if err := w.p.c.Ledger.SaveState(st); err != nil {
+	if err := w.saveLocked(st); err != nil {
 		return err
 	}
 	w.setLocked(st)
@@ -255,9 +262,6 @@ func (w *worker) run(ctx context.Context) {
 // look collects what the next decision is made from. What podinit reported is
 // in the record before anything is decided on it.
 func (w *worker) look(ctx context.Context) (view, error) {
-	if err := w.record(); err != nil {
-		return view{}, err
-	}
 	z := w.p.survey.zone(w.zone)
 	w.followZone(ctx, z)
 	now := time.Now()
@@ -268,7 +272,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 		changed := absorb(&st, *w.live, w.pod, now)
 		if w.absorbHooksLocked(&st, now) || changed {
 			w.explain(w.pod, w.st, &st)
-			if err := w.p.c.Ledger.SaveState(st); err != nil {
+			if err := w.saveLocked(st); err != nil {
 				return view{}, err
 			}
 			w.announce(w.pod, w.st, st)

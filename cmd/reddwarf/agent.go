@@ -132,7 +132,7 @@ func (a *agent) newNode() (*node.Provider, error) {
 		OSImage:   a.facts.PrettyName,
 		Kernel:    a.facts.Kernel,
 		Source: node.SourceFunc(func(ctx context.Context) (node.Capacity, error) {
-			facts, err := globalzone.Read(ctx, a.host)
+			cpus, err := globalzone.Processors(ctx, a.host)
 			if err != nil {
 				return node.Capacity{}, err
 			}
@@ -140,7 +140,7 @@ func (a *agent) newNode() (*node.Provider, error) {
 			if err != nil {
 				return node.Capacity{}, err
 			}
-			return node.Capacity{CPUs: facts.CPUs, MemoryBytes: facts.MemoryBytes, EphemeralStorage: space.Total}, nil
+			return node.Capacity{CPUs: cpus, MemoryBytes: a.facts.MemoryBytes, EphemeralStorage: space.Total}, nil
 		}),
 	})
 }

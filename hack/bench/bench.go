@@ -34,6 +34,7 @@ func run(ctx context.Context, args []string) (err error) {
 	single := flags.Int("single", 10, "pods started one at a time")
 	repeat := flags.Int("repeat", 1, "how often to measure everything")
 	splits := flags.Bool("split", true, "split the time of a start, for which the agent logs at level debug")
+	times := flags.Bool("timeline", false, "print all that was told of while the last single pod started; needs -split")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{client: client, host: host, splits: *splits}
+	b := &bench{client: client, host: host, splits: *splits, timeline: *times && *splits}
 	fmt.Println("machine:", machine())
 	for i := range *repeat {
 		if err := b.round(ctx, i, *single, *pods); err != nil {
@@ -73,9 +74,10 @@ func run(ctx context.Context, args []string) (err error) {
 }
 
 type bench struct {
-	client kubernetes.Interface
-	host   *testbed.Host
-	splits bool
+	client   kubernetes.Interface
+	host     *testbed.Host
+	splits   bool
+	timeline bool
 }
 
 func (b *bench) round(ctx context.Context, round, single, burst int) error {
@@ -109,6 +111,11 @@ func (b *bench) oneAtATime(ctx context.Context, round, n int) error {
 				return err
 			}
 			all = append(all, p)
+		}
+		if b.timeline && i == n-1 {
+			if err := timeline(os.Stdout, b.host, s[0]); err != nil {
+				return err
+			}
 		}
 		if err := b.remove(ctx); err != nil {
 			return err

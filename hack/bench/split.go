@@ -16,7 +16,10 @@ import (
 )
 
 // span is a stretch of time in which something ran.
-type span struct{ from, to time.Time }
+type span struct {
+	from, to time.Time
+	what     string
+}
 
 // parts is where the time of one pod's start went. Together they are the time
 // from created to running: every instant belongs to the first part that claims it.
@@ -50,7 +53,7 @@ func split(host *testbed.Host, s started) (parts, error) {
 		part  *time.Duration
 	}{
 		{trace, &p.commands}, {log.commands, &p.programs}, {log.zone, &p.zone}, {log.requests, &p.requests},
-		{[]span{{s.scheduled, s.running}}, &p.agent},
+		{[]span{{from: s.scheduled, to: s.running}}, &p.agent},
 	}
 	var taken []span
 	var before time.Duration
@@ -113,11 +116,12 @@ func readTrace(file string) ([]span, error) {
 		var c struct {
 			Time time.Time `json:"time"`
 			MS   float64   `json:"ms"`
+			Argv []string  `json:"argv"`
 		}
 		if err := json.Unmarshal(line, &c); err != nil {
 			return err
 		}
-		spans = append(spans, span{c.Time, c.Time.Add(milliseconds(c.MS))})
+		spans = append(spans, span{c.Time, c.Time.Add(milliseconds(c.MS)), "    " + strings.Join(c.Argv, " ") + " at work"})
 		return nil
 	})
 	return spans, err
@@ -128,6 +132,7 @@ func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(
 // waits are the agent's own notes of what it waited for while a pod started.
 type waits struct {
 	commands, requests, zone []span
+	all                      []span
 }
 
 var field = regexp.MustCompile(`(\w+)=("(?:[^"\\]|\\.)*"|\S*)`)
@@ -155,7 +160,8 @@ func readLog(file string, s started) (waits, error) {
 			return err
 		}
 		ms, _ := strconv.ParseFloat(f["ms"], 64) //nolint:errcheck // absent where nothing was waited for
-		wait := span{at.Add(-milliseconds(ms)), at}
+		wait := span{at.Add(-milliseconds(ms)), at, strings.TrimSpace(f["msg"] + " " + f["method"] + " " + f["path"] + f["command"] + f["phase"])}
+		w.all = append(w.all, wait)
 		switch {
 		case f["msg"] == "host command":
 			w.commands = append(w.commands, wait)
@@ -175,6 +181,29 @@ func readLog(file string, s started) (waits, error) {
 	if err == nil && (booted.IsZero() || reported.IsZero()) {
 		err = fmt.Errorf("%s: does not tell of a boot and of podinit's report; the agent must log at level debug", file)
 	}
-	w.zone = []span{{booted, began}}
+	w.zone = []span{{from: booted, to: began}}
 	return w, err
+}
+
+// timeline prints in their order all things that the agent and the host told of
+// while a pod started, by the milliseconds since it was placed.
+func timeline(w io.Writer, host *testbed.Host, s started) error {
+	trace, err := readTrace(host.TraceFile())
+	if err != nil {
+		return err
+	}
+	log, err := readLog(host.AgentLog(), s)
+	if err != nil {
+		return err
+	}
+	all := slices.DeleteFunc(append(log.all, trace...), func(v span) bool { return v.to.Before(s.scheduled) || v.from.After(s.running) })
+	all = append(all, span{s.running, s.running, "a watch sees that the pod runs"})
+	slices.SortStableFunc(all, func(a, b span) int { return a.from.Compare(b.from) })
+	for _, v := range all {
+		since := func(t time.Time) float64 { return t.Sub(s.scheduled).Seconds() * 1000 }
+		if _, err := fmt.Fprintf(w, "  %7.1f to %7.1f ms  %s\n", since(v.from), since(v.to), v.what); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -19,8 +19,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"sort"
-	"sync"
+	"strings"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -31,6 +32,9 @@ const Version = 1
 const (
 	podFile   = "pod.json"
 	stateFile = "state.json"
+
+	// unfinished begins the name of a folder that is being made or removed.
+	unfinished = "."
 
 	// maxFile bounds what is read back: etcd keeps objects below 1.5 MiB.
 	maxFile = 4 << 20
@@ -59,24 +63,77 @@ type Corrupt struct {
 // each pod is written by one worker.
 type Store struct {
 	dir string
-	mu  sync.Mutex // serialises changes of the directory itself
 }
 
 // Open returns the store in dir, made if missing, readable by root only: pods
-// carry literal environment values.
+// carry literal environment values. What an earlier agent had not finished
+// making or removing is removed.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	for _, e := range entries {
+		if uid, ok := strings.CutPrefix(e.Name(), unfinished); !ok || !validUID.MatchString(uid) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return nil, fmt.Errorf("ledger: %w", err)
+		}
+	}
 	return &Store{dir: dir}, nil
 }
 
-// SavePod makes pod durable as the newest version of its object.
+// Create makes a pod that has no record durable with its first state: after a
+// crash both are there or neither. It waits for the disk three times, and
+// SavePod and SaveState twice each.
+func (s *Store) Create(pod *corev1.Pod, st State) error {
+	uid := string(pod.UID)
+	if !validUID.MatchString(uid) {
+		return fmt.Errorf("ledger %q: %w", uid, ErrUID)
+	}
+	st.Version = Version
+	temp, dir := filepath.Join(s.dir, unfinished+uid), filepath.Join(s.dir, uid)
+	// Both may be there only of a creation that failed, of which nobody was told.
+	if err := errors.Join(os.RemoveAll(temp), os.RemoveAll(dir), os.Mkdir(temp, 0o700)); err != nil {
+		return fmt.Errorf("ledger %s: %w", uid, err)
+	}
+	var group errgroup.Group // the two files wait for the disk together
+	for name, v := range map[string]any{podFile: pod, stateFile: st} {
+		group.Go(func() error {
+			data, err := json.Marshal(v)
+			if err != nil {
+				return fmt.Errorf("encode %s: %w", name, err)
+			}
+			return writeSynced(filepath.Join(temp, name), data)
+		})
+	}
+	err := group.Wait()
+	if err == nil {
+		err = syncDir(temp)
+	}
+	if err == nil {
+		err = os.Rename(temp, dir)
+	}
+	if err == nil {
+		err = syncDir(s.dir)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger %s: create: %w", uid, err)
+	}
+	return nil
+}
+
+// SavePod makes pod durable as the newest version of its object. The pod must
+// have a record.
 func (s *Store) SavePod(pod *corev1.Pod) error {
 	return s.save(string(pod.UID), podFile, pod)
 }
 
-// SaveState makes st durable.
+// SaveState makes st durable. The pod must have a record.
 func (s *Store) SaveState(st State) error {
 	st.Version = Version
 	return s.save(st.UID, stateFile, st)
@@ -90,27 +147,10 @@ func (s *Store) save(uid, name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("ledger %s: encode %s: %w", uid, name, err)
 	}
-	dir := filepath.Join(s.dir, uid)
-	if err := s.ensureDir(dir); err != nil {
-		return fmt.Errorf("ledger %s: %w", uid, err)
-	}
-	if err := writeAtomic(dir, name, data); err != nil {
+	if err := writeAtomic(filepath.Join(s.dir, uid), name, data); err != nil {
 		return fmt.Errorf("ledger %s: write %s: %w", uid, name, err)
 	}
 	return nil
-}
-
-func (s *Store) ensureDir(dir string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(s.dir)
 }
 
 // Remove forgets a pod. A pod that is not known is not an error.
@@ -118,23 +158,28 @@ func (s *Store) Remove(uid string) error {
 	if !validUID.MatchString(uid) {
 		return fmt.Errorf("ledger %q: %w", uid, ErrUID)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	dir := filepath.Join(s.dir, uid)
-	// pod.json goes last: a crash in between leaves a pod of which nothing has
-	// been done, never a state without its pod.
-	if err := os.Remove(filepath.Join(dir, stateFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// It goes under a name that says so first: a crash in between leaves no
+	// record that is half there.
+	temp := filepath.Join(s.dir, unfinished+uid)
+	err := os.RemoveAll(temp)
+	if err == nil {
+		err = os.Rename(filepath.Join(s.dir, uid), temp)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = errors.Join(syncDir(s.dir), os.RemoveAll(temp))
+	}
+	if err != nil {
 		return fmt.Errorf("ledger %s: remove: %w", uid, err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("ledger %s: remove: %w", uid, err)
-	}
-	return syncDir(s.dir)
+	return nil
 }
 
 // Load reads every record, in the order of UIDs. Records that cannot be read
-// are returned apart. A folder that holds nothing but temporary files is an
-// unfinished creation, of which nobody was told, and is skipped.
+// are returned apart. A folder without a state is an unfinished creation of an
+// older agent, of which nobody was told, and is skipped.
 func (s *Store) Load() ([]Record, []Corrupt, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -159,7 +204,7 @@ func (s *Store) Load() ([]Record, []Corrupt, error) {
 	return records, corrupt, nil
 }
 
-var errEmpty = errors.New("no files")
+var errEmpty = errors.New("no state and nothing done")
 
 func (s *Store) load(uid string) (Record, error) {
 	root, err := os.OpenRoot(filepath.Join(s.dir, uid))
@@ -171,18 +216,11 @@ func (s *Store) load(uid string) (Record, error) {
 	var st State
 	podErr := read(root, podFile, &pod)
 	stateErr := read(root, stateFile, &st)
-	if errors.Is(podErr, fs.ErrNotExist) && errors.Is(stateErr, fs.ErrNotExist) {
-		return Record{}, errEmpty
+	if errors.Is(stateErr, fs.ErrNotExist) && (podErr == nil || errors.Is(podErr, fs.ErrNotExist)) {
+		return Record{}, errEmpty // the pod was written first
 	}
-	if podErr != nil {
-		return Record{}, podErr
-	}
-	if errors.Is(stateErr, fs.ErrNotExist) {
-		// The pod is written first: nothing had been done for it yet.
-		st, stateErr = State{Version: Version, UID: uid}, nil
-	}
-	if stateErr != nil {
-		return Record{}, stateErr
+	if err := errors.Join(podErr, stateErr); err != nil {
+		return Record{}, err
 	}
 	if string(pod.UID) != uid || st.UID != uid {
 		return Record{}, fmt.Errorf("files are of pods %q and %q", pod.UID, st.UID)
@@ -214,16 +252,28 @@ func read(root *os.Root, name string, v any) error {
 
 // writeAtomic replaces dir/name so that a reader, and a power cut, find the old
 // or the new content.
-func writeAtomic(dir, name string, data []byte) (err error) {
-	f, err := os.CreateTemp(dir, "."+name+"-*")
+func writeAtomic(dir, name string, data []byte) error {
+	// Each file has one writer, so what is there under this name is of one
+	// that did not come to its end.
+	temp := filepath.Join(dir, "."+name)
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := writeSynced(temp, data); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// writeSynced writes a new file and waits for the disk.
+func writeSynced(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name()) // best effort: a stray temporary file is ignored by Load
-		}
-	}()
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
@@ -231,13 +281,7 @@ func writeAtomic(dir, name string, data []byte) (err error) {
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
-	if err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return err
 }
 
 func syncDir(dir string) error {

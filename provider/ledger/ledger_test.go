@@ -2,10 +2,12 @@ package ledger
 
 import (
 	"errors"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,7 +49,7 @@ func TestRecordSurvives(t *testing.T) {
 		End:      &End{Phase: corev1.PodFailed, Reason: "Evicted", At: at},
 		Deletion: &Deletion{At: at, Grace: 30 * time.Second},
 	}
-	if err := errors.Join(s.SavePod(pod(uid)), s.SaveState(st)); err != nil {
+	if err := s.Create(pod(uid), st); err != nil {
 		t.Fatal(err)
 	}
 	records, corrupt, err := s.Load()
@@ -64,7 +66,7 @@ func TestRecordSurvives(t *testing.T) {
 
 func TestRemoveIsRepeatable(t *testing.T) {
 	s, dir := open(t)
-	if err := s.SavePod(pod(uid)); err != nil {
+	if err := s.Create(pod(uid), State{UID: uid}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -77,9 +79,78 @@ func TestRemoveIsRepeatable(t *testing.T) {
 	}
 }
 
+// What an agent that was killed leaves half made or half removed is nobody's
+// record and in nobody's way.
+func TestUnfinishedIsSweptAway(t *testing.T) {
+	_, dir := open(t)
+	for _, name := range []string{"." + uid, ".not a uid", "other"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, podFile), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{".not a uid", "other"}; !slices.Equal(left, want) {
+		t.Errorf("left %q, want %q", left, want)
+	}
+	// One that is in the way nevertheless: of this agent's own creation that failed.
+	for _, name := range []string{"." + uid, uid} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Create(pod(uid), State{UID: uid, Slot: 3}); err != nil {
+		t.Fatal(err)
+	}
+	records, corrupt, err := s.Load()
+	if err != nil || len(corrupt) != 1 || len(records) != 1 || records[0].State.Slot != 3 { // "other" is corrupt
+		t.Errorf("Load = %v, %v, %v", records, corrupt, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "."+uid)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the unfinished folder: %v", err)
+	}
+}
+
+// A write that an earlier agent did not finish is replaced, and one for a pod
+// without a record is refused.
+func TestSave(t *testing.T) {
+	s, dir := open(t)
+	if err := s.SaveState(State{UID: uid}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("SaveState without a record = %v", err)
+	}
+	if err := s.Create(pod(uid), State{UID: uid}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, uid, "."+stateFile), []byte("half of a much longer stat"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := pod(uid)
+	other.Name = "renamed"
+	if err := errors.Join(s.SaveState(State{UID: uid, Slot: 4}), s.SavePod(other)); err != nil {
+		t.Fatal(err)
+	}
+	records, _, err := s.Load()
+	if err != nil || len(records) != 1 || records[0].State.Slot != 4 || records[0].Pod.Name != "renamed" {
+		t.Errorf("Load = %+v, %v", records, err)
+	}
+}
+
 func TestUnusableUIDIsRefused(t *testing.T) {
 	s, dir := open(t)
 	for _, bad := range []string{"", "..", "../x", "a/b", ".hidden", strings.Repeat("a", 64)} {
+		if err := s.Create(pod(bad), State{UID: bad}); !errors.Is(err, ErrUID) {
+			t.Errorf("Create(%q) = %v, want ErrUID", bad, err)
+		}
 		if err := s.SavePod(pod(bad)); !errors.Is(err, ErrUID) {
 			t.Errorf("SavePod(%q) = %v, want ErrUID", bad, err)
 		}
@@ -99,7 +170,8 @@ func TestLoadReportsWhatItCannotRead(t *testing.T) {
 		records int
 		corrupt int
 	}{
-		{"pod only: nothing was done yet", map[string]string{podFile: `{"metadata":{"uid":"` + uid + `"}}`}, 1, 0},
+		{"pod only: nothing was done yet", map[string]string{podFile: `{"metadata":{"uid":"` + uid + `"}}`}, 0, 0},
+		{"cut-off pod, no state", map[string]string{podFile: `{"metadata":`}, 0, 1},
 		{"temporary files only", map[string]string{".pod.json-1": "{"}, 0, 0},
 		{"state without pod", map[string]string{stateFile: `{"version":1,"uid":"` + uid + `"}`}, 0, 1},
 		{"cut off", map[string]string{podFile: `{"metadata":{"uid":"` + uid + `"}}`, stateFile: `{"version":1,"u`}, 0, 1},
@@ -134,7 +206,7 @@ func FuzzLoadNeverPanics(f *testing.F) {
 	f.Add([]byte(`{"version":1,"uid":"` + uid + `","slot":1,"addresses":["10.0.0.1"],"end":{"phase":"Failed"}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, dir := open(t)
-		if err := s.SavePod(pod(uid)); err != nil {
+		if err := s.Create(pod(uid), State{UID: uid}); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, uid, stateFile), data, 0o600); err != nil {

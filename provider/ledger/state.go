@@ -28,8 +28,8 @@ type State struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 
 	// Boot is podinit's name for the zone's present boot: "" before the first
-	// and after a boot whose end was taken in, BootPending from just before
-	// the zone is booted until podinit was heard of.
+	// and after a boot whose end was taken in, BootPending from before the
+	// zone is booted until podinit was heard of.
 	Boot string `json:"boot,omitempty"`
 
 	// Boots counts the boots that were taken in as ended without our doing.
@@ -52,7 +52,8 @@ type State struct {
 	Deletion *Deletion `json:"deletion,omitempty"`
 }
 
-// BootPending is the Boot of a zone that was booted and not heard of yet.
+// BootPending is the Boot of a zone that may have been booted and was not heard
+// of yet. If podinit left no state either, it was not booted.
 const BootPending = "pending"
 
 // End is how a pod's life ended.

@@ -31,14 +31,12 @@ const OSRelease = "/etc/os-release"
 // Read asks psrinfo(8), prtconf(8) and uname(1), and reads OSRelease.
 func Read(ctx context.Context, r command.Runner) (Facts, error) {
 	var f Facts
-	out, err := r.Run(ctx, command.New("psrinfo"))
+	var err error
+	if f.CPUs, err = Processors(ctx, r); err != nil {
+		return f, err
+	}
+	out, err := r.Run(ctx, command.New("prtconf", "-m"))
 	if err != nil {
-		return f, fmt.Errorf("count processors: %w", err)
-	}
-	if f.CPUs, err = parsePsrinfo(out); err != nil {
-		return f, fmt.Errorf("count processors: %w", err)
-	}
-	if out, err = r.Run(ctx, command.New("prtconf", "-m")); err != nil {
 		return f, fmt.Errorf("read memory size: %w", err)
 	}
 	if f.MemoryBytes, err = parsePrtconf(out); err != nil {
@@ -59,6 +57,20 @@ func Read(ctx context.Context, r command.Runner) (Facts, error) {
 	release := parseOSRelease(text)
 	f.Distro, f.PrettyName = release["ID"], release["PRETTY_NAME"]
 	return f, nil
+}
+
+// Processors counts the processors that are on-line now. Of the facts, it alone
+// is worth to be asked again.
+func Processors(ctx context.Context, r command.Runner) (int, error) {
+	out, err := r.Run(ctx, command.New("psrinfo"))
+	if err != nil {
+		return 0, fmt.Errorf("count processors: %w", err)
+	}
+	n, err := parsePsrinfo(out)
+	if err != nil {
+		return 0, fmt.Errorf("count processors: %w", err)
+	}
+	return n, nil
 }
 
 // parsePsrinfo counts the lines "ID\ton-line   since …". A processor that is
