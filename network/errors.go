@@ -24,6 +24,8 @@ var (
 	ErrConflict = errors.New("the name is taken by something else")
 	// ErrName means that a name cannot be a data link's.
 	ErrName = errors.New("not a usable link name")
+	// ErrUnreachable means that a route's gateway is no neighbour of this host.
+	ErrUnreachable = errors.New("not a neighbour")
 	// ErrNoNAT means that the host's packet filter is not there.
 	ErrNoNAT = errors.New("ipnat is not available")
 )
@@ -42,8 +44,9 @@ var reasons = map[string]error{
 	"Object not found":              ErrNotFound,
 	"Interface does not exist":      ErrNotFound,
 
-	"entry exists": ErrExists,
-	"not in table": ErrNotFound,
+	"entry exists":           ErrExists,
+	"not in table":           ErrNotFound,
+	"Network is unreachable": ErrUnreachable,
 }
 
 // unknownLink is what dladm(8) says of a link that does not exist. It says the

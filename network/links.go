@@ -37,9 +37,23 @@ func ValidLinkName(name string) error {
 // VNIC is a virtual network interface.
 type VNIC struct {
 	Name string
-	Over string // the link that it is made over
-	MAC  net.HardwareAddr
+	Over string           // the link that it is made over
+	MAC  net.HardwareAddr // chosen by the host
+
+	// Bandwidth is what passes in a second at most, in bits, in each of both
+	// directions; 0 is no limit. It is not known of VNICs that are listed.
+	Bandwidth int64
 }
+
+const (
+	minMTU, maxMTU = 576, 9000 // of a VNIC over an etherstub
+
+	// MinBandwidth is the smallest limit that a link takes: dladm_str2bw() and
+	// mac_validate_props() have it as 1200K.
+	MinBandwidth = 1_200_000
+	// MaxBandwidth keeps the number of kilobits in dladm's hands.
+	MaxBandwidth = 1_000_000_000_000
+)
 
 // VNICs lists the VNICs over our etherstub, the gateway's included.
 func (h *Host) VNICs(ctx context.Context) ([]VNIC, error) {
@@ -60,23 +74,48 @@ func (h *Host) VNICs(ctx context.Context) ([]VNIC, error) {
 	return ours, nil
 }
 
-// EnsureVNIC makes the VNIC name over the etherstub, with a MAC address that
-// the host chooses. It is one command for a new VNIC. The error is ErrConflict
-// if a link of that name is something else.
-func (h *Host) EnsureVNIC(ctx context.Context, name string) error {
-	if err := ValidLinkName(name); err != nil {
+// EnsureVNIC makes a VNIC over the etherstub, with a MAC address that the host
+// chooses. It is one command for a new VNIC. The error is ErrConflict if a link
+// of that name is something else.
+func (h *Host) EnsureVNIC(ctx context.Context, v VNIC) error {
+	if err := ValidLinkName(v.Name); err != nil {
 		return err
 	}
-	err := h.dladm(ctx, "create-vnic", "-t", "-l", h.c.Etherstub, name)
+	if v.Bandwidth != 0 && (v.Bandwidth < MinBandwidth || v.Bandwidth > MaxBandwidth) {
+		return fmt.Errorf("network: link %s: a limit of %d bit/s: want %d to %d", v.Name, v.Bandwidth, MinBandwidth, MaxBandwidth)
+	}
+	args := []string{"create-vnic", "-t", "-l", h.c.Etherstub}
+	var props []string
+	if mtu := h.mtu.Load(); mtu > 0 {
+		props = append(props, fmt.Sprintf("mtu=%d", mtu))
+	}
+	if v.Bandwidth > 0 {
+		props = append(props, "maxbw="+kilobits(v.Bandwidth))
+	}
+	if len(props) > 0 {
+		args = append(args, "-p", strings.Join(props, ","))
+	}
+	err := h.dladm(ctx, append(args, v.Name)...)
 	if !errors.Is(err, ErrExists) {
 		return err
 	}
-	l, err := h.link(ctx, name)
+	l, err := h.link(ctx, v.Name)
 	if err != nil {
 		return err
 	}
-	return h.checkVNIC(name, l)
+	if err := h.checkVNIC(v.Name, l); err != nil || v.Name == h.c.Gateway {
+		return err
+	}
+	// Of an earlier attempt, perhaps with another limit.
+	if v.Bandwidth > 0 {
+		return h.dladm(ctx, "set-linkprop", "-t", "-p", "maxbw="+kilobits(v.Bandwidth), v.Name)
+	}
+	return h.dladm(ctx, "reset-linkprop", "-t", "-p", "maxbw", v.Name)
 }
+
+// kilobits writes a bandwidth as dladm reads it; what is less than a thousand
+// bits is left out.
+func kilobits(bits int64) string { return fmt.Sprintf("%dK", bits/1000) }
 
 // RemoveVNIC deletes a VNIC over our etherstub. An absent one is fine. The
 // error is ErrBusy while something uses it, and ErrConflict if the link is not

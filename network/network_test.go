@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,11 @@ import (
 	"reddwarf.io/reddwarf/zones/command"
 )
 
-var gateways = []netip.Prefix{netip.MustParsePrefix("10.244.3.1/24")}
+// plan is what most tests set up. The host has its uplink already.
+var plan = network.Plan{Gateways: []netip.Prefix{netip.MustParsePrefix("10.244.3.1/24")}, Uplink: "net0", MTU: 1500}
+
+// vnic is a pod's.
+func vnic(name string) network.VNIC { return network.VNIC{Name: name} }
 
 // host runs the commands on the simulated host's model.
 type host struct {
@@ -35,7 +40,13 @@ func newHost(t *testing.T, distro string) (*host, *network.Host) {
 		Distro:  distro,
 		Uplinks: []datalink.Physical{{Name: "net0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}}},
 	}), nat: ipf.New(ipf.Config{Enabled: true})}
-	return h, network.New(h, network.Config{})
+	for _, line := range []string{
+		"ipadm create-if net0", "ipadm create-addr -T static -a 198.51.100.11/24 net0/v4", "route -p add default 198.51.100.1",
+	} {
+		h.admin(t, line)
+	}
+	h.ran = nil
+	return h, network.New(h, network.Config{Record: filepath.Join(t.TempDir(), "run", "network.json")})
 }
 
 // Run implements command.Runner.
@@ -80,7 +91,10 @@ func (h *host) check(t *testing.T) {
 		{"dladm show-link -p -o class reddwarf0", "etherstub"},
 		{"dladm show-link -p -o over rdwgw0", "reddwarf0"},
 		{"ipadm show-addr -p -o addr rdwgw0/v4", "10.244.3.1/24"},
-		{"ipadm show-prop -c -o current -p forwarding ipv4", "on"},
+		{"ipadm show-prop -c -o current -p forwarding ipv4", "off"}, // other interfaces are not our business
+		{"ipadm show-ifprop -c -o current -p forwarding -m ipv4 rdwgw0", "on"},
+		{"ipadm show-ifprop -c -o current -p forwarding -m ipv4 net0", "on"},
+		{"dladm show-link -p -o mtu rdwgw0", "1500"},
 		{"ipadm show-prop -c -o current -p _send_redirects ipv4", "0"},
 	} {
 		if got := strings.TrimSpace(h.admin(t, tt.cmd)); got != tt.want {
@@ -94,13 +108,13 @@ func TestSetup(t *testing.T) {
 		t.Run(distro, func(t *testing.T) {
 			h, n := newHost(t, distro)
 			for range 2 {
-				if err := n.Setup(t.Context(), gateways); err != nil {
+				if err := n.Setup(t.Context(), plan); err != nil {
 					t.Fatal(err)
 				}
 				h.check(t)
 			}
 			h.ran = nil
-			if err := n.Setup(t.Context(), gateways); err != nil {
+			if err := n.Setup(t.Context(), plan); err != nil {
 				t.Fatal(err)
 			}
 			for _, cmd := range h.ran {
@@ -116,7 +130,7 @@ func TestSetup(t *testing.T) {
 // next one to finish.
 func TestSetupAfterCrash(t *testing.T) {
 	h, n := newHost(t, "omnios")
-	if err := n.Setup(t.Context(), gateways); err != nil {
+	if err := n.Setup(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	for step := range len(h.ran) {
@@ -129,11 +143,11 @@ func TestSetupAfterCrash(t *testing.T) {
 				}
 				return nil
 			}
-			if err := n.Setup(t.Context(), gateways); !errors.Is(err, context.DeadlineExceeded) {
+			if err := n.Setup(t.Context(), plan); !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("Setup = %v, want the fault", err)
 			}
 			h.fail = nil
-			if err := n.Setup(t.Context(), gateways); err != nil {
+			if err := n.Setup(t.Context(), plan); err != nil {
 				t.Fatal(err)
 			}
 			h.check(t)
@@ -145,16 +159,17 @@ func TestSetupRepairs(t *testing.T) {
 	for _, broken := range []string{
 		"ipadm delete-addr rdwgw0/v4",
 		"ipadm delete-if rdwgw0",
-		"ipadm set-prop -p forwarding=off ipv4",
-		"ipadm set-prop -p _send_redirects=1 ipv4",
+		"ipadm set-prop -t -p forwarding=off ipv4",
+		"ipadm set-ifprop -t -p forwarding=off -m ipv4 net0",
+		"ipadm set-prop -t -p _send_redirects=1 ipv4",
 	} {
 		t.Run(broken, func(t *testing.T) {
 			h, n := newHost(t, "omnios")
-			if err := n.Setup(t.Context(), gateways); err != nil {
+			if err := n.Setup(t.Context(), plan); err != nil {
 				t.Fatal(err)
 			}
 			h.admin(t, broken)
-			if err := n.Setup(t.Context(), gateways); err != nil {
+			if err := n.Setup(t.Context(), plan); err != nil {
 				t.Fatal(err)
 			}
 			h.check(t)
@@ -164,10 +179,10 @@ func TestSetupRepairs(t *testing.T) {
 
 func TestSetupReplacesTheAddress(t *testing.T) {
 	h, n := newHost(t, "omnios")
-	if err := n.Setup(t.Context(), []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}); err != nil {
+	if err := n.Setup(t.Context(), network.Plan{Gateways: []netip.Prefix{netip.MustParsePrefix("10.9.0.1/24")}, MTU: 1500}); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Setup(t.Context(), gateways); err != nil {
+	if err := n.Setup(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	h.check(t)
@@ -183,7 +198,7 @@ func TestSetupRefusesConflicts(t *testing.T) {
 		for _, cmd := range taken {
 			h.admin(t, cmd)
 		}
-		if err := n.Setup(t.Context(), gateways); !errors.Is(err, network.ErrConflict) {
+		if err := n.Setup(t.Context(), plan); !errors.Is(err, network.ErrConflict) {
 			t.Errorf("after %q Setup = %v, want ErrConflict", taken, err)
 		}
 	}
@@ -196,7 +211,7 @@ func TestSetupRefusesBadGateways(t *testing.T) {
 		{netip.MustParsePrefix("::ffff:10.0.0.1/120")},
 	} {
 		h, n := newHost(t, "omnios")
-		if err := n.Setup(t.Context(), bad); err == nil || len(h.ran) > 0 {
+		if err := n.Setup(t.Context(), network.Plan{Gateways: bad}); err == nil || len(h.ran) > 0 {
 			t.Errorf("Setup(%v) = %v after %q, want a refusal before any command", bad, err, h.ran)
 		}
 	}
@@ -204,7 +219,7 @@ func TestSetupRefusesBadGateways(t *testing.T) {
 
 func TestNothingOutlivesAReboot(t *testing.T) {
 	h, n := newHost(t, "omnios")
-	if err := errors.Join(n.Setup(t.Context(), gateways), n.EnsureVNIC(t.Context(), "rdw1")); err != nil {
+	if err := errors.Join(n.Setup(t.Context(), plan), n.EnsureVNIC(t.Context(), vnic("rdw1"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.model.Reboot(t.Context()); err != nil {
@@ -213,7 +228,7 @@ func TestNothingOutlivesAReboot(t *testing.T) {
 	if got, want := h.admin(t, "dladm show-link -p -o link"), "net0\n"; got != want {
 		t.Errorf("links %q after a reboot, want %q", got, want)
 	}
-	if err := n.Setup(t.Context(), gateways); err != nil {
+	if err := n.Setup(t.Context(), plan); err != nil {
 		t.Fatal(err)
 	}
 	h.check(t)
@@ -222,14 +237,14 @@ func TestNothingOutlivesAReboot(t *testing.T) {
 func TestVNICLife(t *testing.T) {
 	h, n := newHost(t, "omnios")
 	ctx := t.Context()
-	if err := n.Setup(ctx, gateways); err != nil {
+	if err := n.Setup(ctx, plan); err != nil {
 		t.Fatal(err)
 	}
 	h.ran = nil
-	if err := n.EnsureVNIC(ctx, "rdw1"); err != nil || len(h.ran) != 1 {
+	if err := n.EnsureVNIC(ctx, vnic("rdw1")); err != nil || len(h.ran) != 1 {
 		t.Fatalf("EnsureVNIC = %v by %q, want one command", err, h.ran)
 	}
-	if err := n.EnsureVNIC(ctx, "rdw1"); err != nil {
+	if err := n.EnsureVNIC(ctx, vnic("rdw1")); err != nil {
 		t.Fatal(err)
 	}
 	h.admin(t, "dladm create-etherstub -t other0")
@@ -248,7 +263,7 @@ func TestVNICLife(t *testing.T) {
 		}
 	}
 	for what, err := range map[string]error{
-		"EnsureVNIC": n.EnsureVNIC(ctx, "foreign0"),
+		"EnsureVNIC": n.EnsureVNIC(ctx, vnic("foreign0")),
 		"RemoveVNIC": n.RemoveVNIC(ctx, "foreign0"),
 	} {
 		if !errors.Is(err, network.ErrConflict) {
@@ -260,7 +275,7 @@ func TestVNICLife(t *testing.T) {
 func TestRemoveVNICOfRunningZone(t *testing.T) {
 	h, n := newHost(t, "omnios")
 	ctx := t.Context()
-	if err := errors.Join(n.Setup(ctx, gateways), n.EnsureVNIC(ctx, "rdw1")); err != nil {
+	if err := errors.Join(n.Setup(ctx, plan), n.EnsureVNIC(ctx, vnic("rdw1"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.model.Assign(ctx, "z", 3, "", zones.LinkConfig{Physical: "rdw1"}); err != nil {
@@ -277,41 +292,45 @@ func TestRemoveVNICOfRunningZone(t *testing.T) {
 	}
 }
 
-func TestUplink(t *testing.T) {
+func TestVNICProperties(t *testing.T) {
 	h, n := newHost(t, "omnios")
-	if u, err := n.Uplink(t.Context()); !errors.Is(err, network.ErrNotFound) {
-		t.Errorf("Uplink without a default route = %v, %v, want ErrNotFound", u, err)
+	ctx := t.Context()
+	if err := n.Setup(ctx, plan); err != nil {
+		t.Fatal(err)
 	}
-	h.admin(t, "ipadm create-addr -T static -a 198.51.100.11/24 net0/v4")
-	h.admin(t, "route -n add default 198.51.100.1")
-	u, err := n.Uplink(t.Context())
-	want := network.Uplink{
-		Interface: "net0", Address: netip.MustParsePrefix("198.51.100.11/24"), Gateway: netip.MustParseAddr("198.51.100.1"),
+	maxbw := func() string { return strings.TrimSpace(h.admin(t, "dladm show-linkprop -c -o value -p maxbw rdw1")) }
+	for _, tt := range []struct {
+		bandwidth int64
+		want      string
+	}{{10_000_000, "10"}, {1_200_000, "1.200"}, {2_500_000_000, "2500"}, {0, ""}} {
+		if err := n.EnsureVNIC(ctx, network.VNIC{Name: "rdw1", Bandwidth: tt.bandwidth}); err != nil {
+			t.Fatal(err)
+		}
+		if got := maxbw(); got != tt.want {
+			t.Errorf("maxbw of %d bit/s is %q, want %q", tt.bandwidth, got, tt.want)
+		}
+		if mtu := strings.TrimSpace(h.admin(t, "dladm show-link -p -o mtu rdw1")); mtu != "1500" {
+			t.Errorf("MTU %s, want the uplink's", mtu)
+		}
 	}
-	if err != nil || u != want {
-		t.Errorf("Uplink = %v, %v, want %v", u, err, want)
+	h.ran = nil
+	if err := n.EnsureVNIC(ctx, network.VNIC{Name: "rdw2", Bandwidth: 1_199_999}); err == nil || len(h.ran) > 0 {
+		t.Errorf("a limit below what a link takes = %v after %q", err, h.ran)
 	}
 }
 
-func TestRoutes(t *testing.T) {
+func TestUplink(t *testing.T) {
 	h, n := newHost(t, "omnios")
-	h.admin(t, "ipadm create-addr -T static -a 198.51.100.11/24 net0/v4")
-	dst, gw := netip.MustParsePrefix("10.244.9.0/24"), netip.MustParseAddr("198.51.100.12")
-	for range 2 {
-		if err := n.EnsureRoute(t.Context(), dst, gw); err != nil {
-			t.Fatal(err)
-		}
+	want := network.Uplink{Interface: "net0", Address: netip.MustParsePrefix("198.51.100.11/24"), MTU: 1500}
+	if u, err := n.Uplink(t.Context()); err != nil || u != want {
+		t.Errorf("Uplink = %v, %v, want %v", u, err, want)
 	}
-	if out := h.admin(t, "route -n get 10.244.9.7"); !strings.Contains(out, "gateway: 198.51.100.12") {
-		t.Errorf("route get says %q", out)
+	if u, err := n.Uplink(t.Context(), netip.MustParseAddr("192.0.2.9"), want.Address.Addr()); err != nil || u != want {
+		t.Errorf("Uplink by its address = %v, %v, want %v", u, err, want)
 	}
-	for range 2 {
-		if err := n.RemoveRoute(t.Context(), dst, gw); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := n.EnsureRoute(t.Context(), netip.MustParsePrefix("10.244.9.1/24"), gw); err == nil {
-		t.Error("EnsureRoute took an address for a network")
+	h.admin(t, "route -p delete default 198.51.100.1")
+	if u, err := n.Uplink(t.Context()); !errors.Is(err, network.ErrNotFound) {
+		t.Errorf("Uplink without a default route = %v, %v, want ErrNotFound", u, err)
 	}
 }
 
@@ -327,7 +346,7 @@ func TestValidLinkName(t *testing.T) {
 		}
 	}
 	h, n := newHost(t, "omnios")
-	if err := errors.Join(n.EnsureVNIC(t.Context(), "-t")); !errors.Is(err, network.ErrName) || len(h.ran) > 0 {
+	if err := errors.Join(n.EnsureVNIC(t.Context(), vnic("-t"))); !errors.Is(err, network.ErrName) || len(h.ran) > 0 {
 		t.Errorf("EnsureVNIC = %v after %q", err, h.ran)
 	}
 }

@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"errors"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -11,18 +13,23 @@ import (
 
 // NewCluster returns the Cluster that reads ConfigMaps and Secrets by their
 // names, and Services from an informer's cache.
-func NewCluster(cache *objects.Cache, tokens *objects.Tokens, services listers.ServiceLister) Cluster {
-	return cluster{cache, tokens, services}
+// Until that has synced, there is an error instead of too few.
+func NewCluster(cache *objects.Cache, tokens *objects.Tokens, services listers.ServiceLister, synced func() bool) Cluster {
+	return cluster{cache, tokens, services, synced}
 }
 
 type cluster struct {
 	*objects.Cache
 	*objects.Tokens
 	services listers.ServiceLister
+	synced   func() bool
 }
 
 // Services implements Cluster.
 func (c cluster) Services(namespace string) ([]*corev1.Service, error) {
+	if !c.synced() {
+		return nil, errors.New("services have not yet been read at least once")
+	}
 	return c.services.Services(namespace).List(labels.Everything())
 }
 

@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -20,8 +21,14 @@ func (v view) stop() step {
 	if v.booted() {
 		return v.try(actLost, "")
 	}
+	if v.exposed() {
+		return v.try(actConceal, "") // the scheduler gives them to the next pod
+	}
 	return wait(time.Time{})
 }
+
+// exposed reports whether ports of the host may lead to the pod.
+func (v view) exposed() bool { return !v.gone.ports && translate.HasHostPorts(v.pod) }
 
 // grace is the time that a pod's containers get when nobody says otherwise.
 func grace(pod *corev1.Pod) time.Duration {
@@ -124,6 +131,8 @@ func (v view) remove() step {
 		return v.try(actUnconfigure, "")
 	}
 	switch {
+	case v.exposed():
+		return v.try(actConceal, "")
 	case !v.gone.link:
 		return v.try(actUnlink, "")
 	case !v.gone.data:

@@ -33,6 +33,7 @@ type fakeHost struct {
 	datasets map[string]string // name → image it was cloned from, "" for others
 	resets   map[string]int
 	vnics    map[string]bool
+	ports    map[string][]network.HostPort
 	images   map[string]oci.Image // by reference, what the registry has
 	nextID   int
 	commands []string
@@ -73,7 +74,7 @@ type fakeZone struct {
 func newFakeHost(t *testing.T) *fakeHost {
 	return &fakeHost{
 		t: t, dir: t.TempDir(), zones: map[string]*fakeZone{}, datasets: map[string]string{},
-		resets: map[string]int{}, vnics: map[string]bool{}, images: map[string]oci.Image{
+		resets: map[string]int{}, vnics: map[string]bool{}, ports: map[string][]network.HostPort{}, images: map[string]oci.Image{
 			"web:1": {
 				Ref: "web:1", ID: "sha256:aa", Digest: "registry.example/web@sha256:bb", Dataset: "web1", OS: "linux", Arch: "amd64",
 				Config: oci.ImageConfig{Entrypoint: []string{"/web"}, Env: []string{"PATH=/bin"}},
@@ -339,8 +340,25 @@ func (s session) Pods(context.Context) ([]storage.Pod, error) {
 
 func (s session) PodDir(uid string) string { return filepath.Join(s.dir, "pods", uid) }
 
-func (s session) EnsureVNIC(ctx context.Context, name string) error {
-	return s.do(ctx, "vnic", func() error { s.vnics[name] = true; return nil })
+func (s session) EnsureVNIC(ctx context.Context, v network.VNIC) error {
+	return s.do(ctx, "vnic", func() error { s.vnics[v.Name] = true; return nil })
+}
+
+func (s session) ClaimPorts(owner string, list []network.HostPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ports[owner] = list
+}
+
+func (s session) SetPorts(ctx context.Context, owner string, list []network.HostPort) error {
+	return s.do(ctx, "ports", func() error {
+		if len(list) == 0 {
+			delete(s.ports, owner)
+			return nil
+		}
+		s.ports[owner] = list
+		return nil
+	})
 }
 
 func (s session) RemoveVNIC(ctx context.Context, name string) error {
@@ -438,6 +456,9 @@ func (h *fakeHost) leftovers() []string {
 	}
 	for name := range h.vnics {
 		all = append(all, "link "+name)
+	}
+	for owner := range h.ports {
+		all = append(all, "host ports of "+owner)
 	}
 	return all
 }

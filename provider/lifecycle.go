@@ -58,10 +58,29 @@ func (p *Provider) accept(pod *corev1.Pod) ledger.State {
 	if p.c.NodeLabels != nil {
 		node.Labels = p.c.NodeLabels()
 	}
-	if r := translate.Admit(pod, node); r != nil {
+	r := translate.Admit(pod, node)
+	if r == nil {
+		r = p.portsTaken(pod)
+	}
+	if r != nil {
 		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now}
 	}
 	return st
+}
+
+// portsTaken refuses a pod whose host ports another one has. The scheduler sees
+// to that; a pod that was placed by its nodeName alone has not passed it.
+func (p *Provider) portsTaken(pod *corev1.Pod) *translate.Refusal {
+	for _, w := range p.all() {
+		w.mu.Lock()
+		other, over := w.pod, w.st.End != nil || w.st.Deletion != nil && len(w.st.Addresses) == 0
+		w.mu.Unlock()
+		if !over && translate.PortsOverlap(pod, other) {
+			return &translate.Refusal{Reason: translate.ReasonNodePorts,
+				Message: "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"}
+		}
+	}
+	return nil
 }
 
 // supersede removes pods that had the name before: the API server gives a name

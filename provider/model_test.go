@@ -186,7 +186,7 @@ func (w *modelWorld) startAgent() {
 	w.pool, _ = ipam.New(netip.MustParsePrefix("10.244.1.0/24"))
 	records, err := ledger.Open(filepath.Join(w.data, "pods"))
 	features, _ := zones.DistroFeatures("omnios")
-	if err := errors.Join(err, store.Setup(ctx), net.Setup(ctx, []netip.Prefix{w.pool.Gateway()})); err != nil {
+	if err := errors.Join(err, store.Setup(ctx), net.Setup(ctx, network.Plan{Gateways: []netip.Prefix{w.pool.Gateway()}})); err != nil {
 		w.t.Fatal(err)
 	}
 	w.p, err = New(Config{
@@ -196,7 +196,7 @@ func (w *modelWorld) startAgent() {
 			defer w.inits.mu.Unlock()
 			return fakeChannel{session{w.host, ctx}, w.inits.running[z.ID]}
 		},
-		Storage: store, Images: oneImage{store}, Links: net, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100),
+		Storage: store, Images: oneImage{store}, Links: net, Ports: net.NAT(), Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100),
 		Cluster: &fakeCluster{}, Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ const (
 	actConfigure   action = "configure"   // zonecfg
 	actInstall     action = "install"     // mark installed
 	actBoot        action = "boot"        // zoneadm boot
+	actExpose      action = "expose"      // lead host ports to the pod
 	actStart       action = "start"       // start the decided attempt of one container
 	actRestart     action = "restart"     // decide on one container's next attempt
 	actRefresh     action = "refresh"     // write the volumes again
@@ -38,6 +39,7 @@ const (
 	actHalt        action = "halt"        // zoneadm halt
 	actUninstall   action = "uninstall"   // mark configured
 	actUnconfigure action = "unconfigure" // delete the configuration
+	actConceal     action = "conceal"     // host ports lead nowhere
 	actUnlink      action = "unlink"      // remove the VNIC
 	actErase       action = "erase"       // destroy the datasets
 	actRelease     action = "release"     // give address and slot back
@@ -67,11 +69,13 @@ const (
 type prepared struct {
 	address, storage, link, files, configured bool
 	pending                                   bool // BootPending is on disk for the coming boot
+
+	ports bool // of the boot that is now
 }
 
 // removed is the same for the preparations' undoing.
 type removed struct {
-	link, data, address, object bool
+	ports, link, data, address, object bool
 }
 
 // view is all that a decision is made from.
@@ -283,6 +287,9 @@ func (v view) follow() step {
 		if out = wait(v.refreshAt); !v.refreshAt.After(v.now) {
 			out = v.try(actRefresh, "")
 		}
+	}
+	if !v.have.ports && translate.HasHostPorts(v.pod) {
+		out = sooner(v.try(actExpose, ""), out)
 	}
 	for _, r := range turn(v.pod, v.st, v.startFailed) {
 		out = sooner(v.drive(r), out)

@@ -64,6 +64,10 @@ func simulate(t *testing.T, v *view, s step) {
 		v.zone, v.have.configured = zones.Configured, false
 	case actUnconfigure:
 		v.zone = zones.Absent
+	case actExpose:
+		v.have.ports = true
+	case actConceal:
+		v.gone.ports = true
 	case actUnlink:
 		v.gone.link = true
 	case actErase:

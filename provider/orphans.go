@@ -29,7 +29,6 @@ type orphans struct {
 // removed on the word of a cache alone, nor before the cache is filled.
 func (p *Provider) collectOrphans(ctx context.Context) {
 	o := orphans{p: p, since: map[string]time.Time{}}
-	o.reserve(ctx)
 	ticker := time.NewTicker(orphanEvery)
 	defer ticker.Stop()
 	for {
@@ -44,9 +43,11 @@ func (p *Provider) collectOrphans(ctx context.Context) {
 	}
 }
 
-// reserve takes what zones without a record hold out of the pools, so that it
-// is not given to another pod while they run.
-func (o orphans) reserve(ctx context.Context) {
+// reserveOrphans takes what zones without a record hold out of the pools, so
+// that it is not given to another pod while they are there. It comes before the
+// first worker.
+func (p *Provider) reserveOrphans(ctx context.Context) {
+	o := orphans{p: p}
 	for uid, attrs := range o.zones(ctx) {
 		if slot, err := strconv.Atoi(attrs[translate.AttrSlot]); err == nil && slot > 0 {
 			o.warn(uid, o.p.c.Slots.Claim(uid, slot))

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"reddwarf.io/reddwarf/network"
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/zones"
@@ -26,6 +27,8 @@ func (w *worker) perform(ctx context.Context, s step) error {
 		return w.makeStorage(ctx)
 	case actLink:
 		return w.makeLink(ctx)
+	case actExpose:
+		return w.expose(ctx)
 	case actFiles:
 		return w.writeFiles(ctx)
 	case actConfigure, actInstall, actBoot:
@@ -46,7 +49,7 @@ func (w *worker) perform(ctx context.Context, s step) error {
 		return w.stopContainer(ctx, s)
 	case actHalt, actUninstall, actUnconfigure:
 		return w.bringDown(ctx, s.act)
-	case actUnlink, actErase, actRelease, actReport, actForget:
+	case actConceal, actUnlink, actErase, actRelease, actReport, actForget:
 		return w.clear(ctx, s.act)
 	}
 	return fmt.Errorf("provider: no way to perform %q", s.act)
@@ -213,11 +216,31 @@ func (w *worker) makeLink(ctx context.Context) error {
 		w.have.link = true // the host's
 		return nil
 	}
-	if err := w.p.c.Links.EnsureVNIC(ctx, translate.LinkName(w.slot())); err != nil {
+	limit, err := translate.Bandwidth(w.object())
+	if err != nil {
+		return err
+	}
+	if err := w.p.c.Links.EnsureVNIC(ctx, network.VNIC{Name: translate.LinkName(w.slot()), Bandwidth: limit}); err != nil {
 		return err
 	}
 	w.have.link = true
 	return nil
+}
+
+// expose leads the pod's host ports to it.
+func (w *worker) expose(ctx context.Context) error {
+	if err := w.p.c.Ports.SetPorts(ctx, w.uid, w.hostPorts()); err != nil {
+		return err
+	}
+	w.have.ports = true
+	return nil
+}
+
+// hostPorts are the ports of the host that lead to the pod.
+func (w *worker) hostPorts() []network.HostPort {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return translate.HostPorts(w.pod, w.st.Addresses, w.p.c.Node)
 }
 
 // bringUp performs the steps of zonecfg and zoneadm towards a running zone.

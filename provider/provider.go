@@ -78,9 +78,16 @@ type Images interface {
 
 // Links makes the pods' data links.
 type Links interface {
-	EnsureVNIC(ctx context.Context, name string) error
+	EnsureVNIC(ctx context.Context, v network.VNIC) error
 	RemoveVNIC(ctx context.Context, name string) error
 	VNICs(ctx context.Context) ([]network.VNIC, error)
+}
+
+// Ports leads ports of the host to pods. An owner has what it was given last.
+type Ports interface {
+	// ClaimPorts says what an owner was given by an earlier agent.
+	ClaimPorts(owner string, list []network.HostPort)
+	SetPorts(ctx context.Context, owner string, list []network.HostPort) error
 }
 
 // Addresses gives one address to each owner.
@@ -132,6 +139,7 @@ type Config struct {
 	Storage   Storage
 	Images    Images
 	Links     Links
+	Ports     Ports
 	Addresses []Addresses // one for each address family
 	Slots     Slots
 	Cluster   Cluster
@@ -236,6 +244,7 @@ func (p *Provider) Run(ctx context.Context) error {
 		case <-time.After(time.Second):
 		}
 	}
+	p.reserveOrphans(ctx)
 	var group sync.WaitGroup
 	group.Go(func() { p.survey.run(ctx) })
 	group.Go(func() { p.status.run(ctx) })

@@ -170,6 +170,11 @@ func (w *worker) takeInLoss() error {
 // clear performs the steps after the zone's configuration is gone.
 func (w *worker) clear(ctx context.Context, a action) error {
 	switch a {
+	case actConceal:
+		if err := w.p.c.Ports.SetPorts(ctx, w.uid, nil); err != nil {
+			return err
+		}
+		w.gone.ports = true
 	case actUnlink:
 		if slot := w.slot(); slot > 0 {
 			if err := w.p.c.Links.RemoveVNIC(ctx, translate.LinkName(slot)); err != nil {

@@ -79,6 +79,9 @@ func (w *worker) claim() error {
 			return err
 		}
 	}
+	if ports := w.hostPorts(); len(ports) > 0 {
+		w.p.c.Ports.ClaimPorts(w.uid, ports)
+	}
 	if w.st.Slot > 0 {
 		return w.p.c.Slots.Claim(w.uid, w.st.Slot)
 	}

@@ -71,7 +71,7 @@ func (w *worker) writeFiles(ctx context.Context) error {
 	if err := makeEmptyDirs(zonepath, in); err != nil {
 		return fmt.Errorf("emptyDir: %w", err)
 	}
-	if err := writeSpec(zonepath, in, spec); err != nil {
+	if err := w.writeSpec(zonepath, in, spec); err != nil {
 		return fmt.Errorf("zone spec: %w", err)
 	}
 	if err := w.writeVolumes(ctx, zonepath, in); err != nil {
@@ -193,12 +193,18 @@ func makeEmptyDirs(zonepath *os.Root, in translate.Input) error {
 	return nil
 }
 
-func writeSpec(zonepath *os.Root, in translate.Input, spec podinit.Spec) error {
+func (w *worker) writeSpec(zonepath *os.Root, in translate.Input, spec podinit.Spec) error {
 	data, err := json.Marshal(spec)
 	if err != nil {
 		return err
 	}
-	files := translate.SpecFiles(in)
+	files, notes, err := translate.SpecFiles(in)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		w.event(nil, corev1.EventTypeWarning, n.Reason, "%s", n.Message)
+	}
 	files[podinit.SpecFile] = data
 	for name, data := range files {
 		if err := replaceFile(zonepath, path.Join(translate.SpecDir, name), data, 0o644); err != nil {

@@ -25,10 +25,12 @@ import (
 
 	"reddwarf.io/reddwarf/network"
 	"reddwarf.io/reddwarf/network/ipam"
+	"reddwarf.io/reddwarf/network/ipnat"
 	"reddwarf.io/reddwarf/provider"
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/node"
 	"reddwarf.io/reddwarf/provider/objects"
+	"reddwarf.io/reddwarf/provider/peers"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/storage/oci"
@@ -104,7 +106,7 @@ func (a *agent) lookAround(ctx context.Context) error {
 		return err
 	}
 	a.zones = zones.New(a.host, features)
-	a.links = network.New(a.host, network.Config{Etherstub: a.Etherstub})
+	a.links = network.New(a.host, network.Config{Etherstub: a.Etherstub, Record: a.networkRecord()})
 	a.store = storage.New(a.host, storage.Config{Pool: a.Pool})
 	if err := a.store.Setup(ctx); err != nil {
 		return err
@@ -121,16 +123,17 @@ func (a *agent) newNode() (*node.Provider, error) {
 		return nil, fmt.Errorf("--reserved-memory: %w", err)
 	}
 	return node.NewProvider(node.Config{
-		Name:      a.NodeName,
-		Addresses: a.addresses(),
-		Port:      a.port(),
-		Brands:    a.Brands,
-		Labels:    a.Labels,
-		MaxPods:   a.MaxPods,
-		Reserved:  node.Capacity{CPUs: a.ReservedCPUs, MemoryBytes: reserved.Value()},
-		Version:   kubernetesVersion + "+reddwarf." + version,
-		OSImage:   a.facts.PrettyName,
-		Kernel:    a.facts.Kernel,
+		Name:        a.NodeName,
+		Addresses:   a.addresses(),
+		Port:        a.port(),
+		Brands:      a.Brands,
+		Labels:      a.Labels,
+		Annotations: peers.Annotations(a.addresses()),
+		MaxPods:     a.MaxPods,
+		Reserved:    node.Capacity{CPUs: a.ReservedCPUs, MemoryBytes: reserved.Value()},
+		Version:     kubernetesVersion + "+reddwarf." + version,
+		OSImage:     a.facts.PrettyName,
+		Kernel:      a.facts.Kernel,
 		Source: node.SourceFunc(func(ctx context.Context) (node.Capacity, error) {
 			cpus, err := globalzone.Processors(ctx, a.host)
 			if err != nil {
@@ -183,14 +186,14 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	if err != nil {
 		return err
 	}
-	pools, err := a.setupNetwork(ctx, prefixes)
+	host, pools, err := a.setupNetwork(ctx, prefixes)
 	if err != nil {
 		return err
 	}
 	var p *provider.Provider
 	// Nothing changes before the watches run, and then p is there.
 	w := newWatches(a.api.api, a.NodeName, func(k objects.Key) { p.ObjectChanged(k) })
-	p, err = a.newProvider(ctx, w, nodes, pools)
+	p, err = a.newProvider(ctx, w, nodes, host, pools)
 	if err != nil {
 		return err
 	}
@@ -213,6 +216,10 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	}
 	group.Go(func() error { return w.run(ctx) })
 	group.Go(func() error { return p.Run(ctx) })
+	group.Go(func() error { return host.run(ctx) }) // it knows of host ports since the provider has read its records
+	if host.peers != nil {
+		group.Go(func() error { return host.peers.run(ctx) })
+	}
 	group.Go(func() error { return pods.Run(ctx, 10) })
 	group.Go(func() error { return serve(ctx) })
 	return nil
@@ -250,20 +257,30 @@ func (a *agent) podCIDRs(ctx context.Context) ([]netip.Prefix, error) {
 	}
 }
 
-func (a *agent) setupNetwork(ctx context.Context, prefixes []netip.Prefix) ([]provider.Addresses, error) {
+// setupNetwork makes the host's part of the network, so that pods can run, and
+// returns what keeps it.
+func (a *agent) setupNetwork(ctx context.Context, prefixes []netip.Prefix) (*hostNetwork, []provider.Addresses, error) {
 	var pools []provider.Addresses
-	var gateways []netip.Prefix
+	n := &hostNetwork{
+		links: a.links, nat: a.links.NAT(), filter: ipnat.NewLoader(a.host),
+		self:    peers.Self{Name: a.NodeName, Pods: prefixes, Cluster: a.clusterCIDRs()},
+		nodeIPs: a.addresses(), masquerade: a.Masquerade,
+		wake: make(chan struct{}, 1), events: a.events, log: a.log,
+	}
 	for _, p := range prefixes {
 		pool, err := ipam.New(p)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		pools, gateways = append(pools, pool), append(gateways, pool.Gateway())
+		pools, n.gateways = append(pools, pool), append(n.gateways, pool.Gateway())
 	}
-	return pools, a.links.Setup(ctx, gateways)
+	if a.NodeRoutes {
+		n.peers = newPeerWatch(a.api.api, n.poke)
+	}
+	return n, pools, n.start(ctx)
 }
 
-func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provider, pools []provider.Addresses) (*provider.Provider, error) {
+func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provider, host *hostNetwork, pools []provider.Addresses) (*provider.Provider, error) {
 	records, err := ledger.Open(filepath.Join(a.DataDir, "pods"))
 	if err != nil {
 		return nil, err
@@ -291,6 +308,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 			HostIPs:       a.addresses(),
 			ClusterDNS:    dns,
 			ClusterDomain: a.ClusterDomain,
+			KubeletPort:   a.port(),
 			Resolver:      resolver,
 			Brands:        a.Brands,
 			Podinit:       map[string]string{translate.BrandLX: a.PodinitLX, translate.BrandNative: a.PodinitNative},
@@ -315,10 +333,11 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		},
 		Storage:    a.store,
 		Images:     images,
-		Links:      a.links,
+		Links:      mendingLinks{a.links, host},
+		Ports:      host.nat,
 		Addresses:  pools,
 		Slots:      ipam.NewSlots(1 << 16),
-		Cluster:    provider.NewCluster(w.objects, w.tokens, w.services.Core().V1().Services().Lister()),
+		Cluster:    provider.NewCluster(w.objects, w.tokens, w.services.Core().V1().Services().Lister(), w.services.Core().V1().Services().Informer().HasSynced),
 		Pods:       a.api.api.CoreV1(),
 		Lister:     provider.NewPodLister(w.pods.Lister(), w.pods.Informer().HasSynced),
 		NodeLabels: func() map[string]string { return w.labels(a.NodeName) },

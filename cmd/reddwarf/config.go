@@ -20,6 +20,10 @@ import (
 // defaultIdentityDir is where `reddwarf join` puts what `reddwarf node` reads.
 const defaultIdentityDir = "/etc/reddwarf"
 
+// defaultRunDir is in memory on illumos, and so gone after a reboot, as are the
+// routes and rules that the record in it is about.
+const defaultRunDir = "/var/run/reddwarf"
+
 // config is what an operator sets. Nothing else of the agent reads flags or
 // the environment.
 type config struct {
@@ -39,8 +43,12 @@ type config struct {
 	LogDir  string
 	Pool    string
 
-	PodCIDR   string
-	Etherstub string
+	PodCIDR     string
+	ClusterCIDR []string
+	Etherstub   string
+	RunDir      string
+	NodeRoutes  bool
+	Masquerade  bool
 
 	PodinitLX     string
 	PodinitNative string
@@ -80,6 +88,10 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.Pool, "pool", "rpool", "ZFS pool for images, pods and volumes, below POOL/reddwarf")
 
 	f.StringVar(&c.PodCIDR, "pod-cidr", "", "addresses for pods, where the cluster does not assign node.spec.podCIDR")
+	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", nil, "network of all nodes' pods, one for each IP family (default: what is around all nodes' podCIDRs)")
+	f.BoolVar(&c.NodeRoutes, "node-routes", true, "keep routes to the pods of other nodes; it needs the right to read all nodes")
+	f.BoolVar(&c.Masquerade, "masquerade", true, "give what pods send out of the cluster the host's address")
+	f.StringVar(&c.RunDir, "run-dir", defaultRunDir, "where the agent records which routes and rules are its own; should not outlive a reboot")
 	f.StringVar(&c.Etherstub, "etherstub", "reddwarf0", "etherstub that the pods' VNICs are made over")
 
 	f.StringVar(&c.PodinitLX, "podinit-lx", "/opt/reddwarf/lib/podinit-linux", "podinit for zones of the lx brand")
@@ -134,6 +146,14 @@ func (c *config) validate() error {
 			fault("--pod-cidr %q is not a network such as 10.244.7.0/24", c.PodCIDR)
 		}
 	}
+	families := map[bool]bool{}
+	for _, s := range c.ClusterCIDR {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Masked() != p || families[p.Addr().Is4()] {
+			fault("--cluster-cidr %q is not a network such as 10.244.0.0/16, one for each IP family", s)
+		}
+		families[p.Addr().Is4()] = true
+	}
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
 		fault("--listen %q is not [ADDRESS]:PORT", c.Listen)
 	} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
@@ -148,7 +168,7 @@ func (c *config) validate() error {
 	if !poolName.MatchString(c.Pool) {
 		fault("--pool %q is not the name of a ZFS pool", c.Pool)
 	}
-	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir, "--identity-dir": c.IdentityDir} {
+	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir, "--identity-dir": c.IdentityDir, "--run-dir": c.RunDir} {
 		if !filepath.IsAbs(path) {
 			fault("%s %q must be an absolute path", flag, path)
 		}
@@ -179,6 +199,17 @@ func (c *config) validate() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// networkRecord is the file by which the agent knows its routes and rules.
+func (c *config) networkRecord() string { return filepath.Join(c.RunDir, "network.json") }
+
+func (c *config) clusterCIDRs() []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range c.ClusterCIDR {
+		out = append(out, netip.MustParsePrefix(s)) // validate has seen it
+	}
+	return out
 }
 
 // mirrors reads the values of --registry-mirror.

@@ -128,7 +128,15 @@ func (b *Bed) start(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(b.Kubeconfig(), []byte(config), 0o600)
+	if err := os.WriteFile(b.Kubeconfig(), []byte(config), 0o600); err != nil {
+		return err
+	}
+	// What an administrator has to grant to nodes, beside their own rights.
+	if _, err := b.Kubectl(ctx, "create", "clusterrole", "reddwarf:peers", "--verb=get,list,watch", "--resource=nodes"); err != nil {
+		return err
+	}
+	_, err = b.Kubectl(ctx, "create", "clusterrolebinding", "reddwarf:peers", "--clusterrole=reddwarf:peers", "--group=system:nodes")
+	return err
 }
 
 // Kubeconfig is the path of the cluster administrator's kubeconfig.

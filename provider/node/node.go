@@ -7,6 +7,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 	"time"
@@ -50,20 +51,21 @@ func (f SourceFunc) Capacity(ctx context.Context) (Capacity, error) { return f(c
 
 // Config says what does not change while the agent runs.
 type Config struct {
-	Name       string
-	Addresses  []netip.Addr // the node's InternalIPs, at most one of each family
-	Port       int32        // of the kubelet API
-	Brands     []string     // zone brands that this host can boot
-	Labels     map[string]string
-	MaxPods    int64
-	Reserved   Capacity // kept for the host itself: capacity minus this is allocatable
-	Version    string   // Kubernetes version that the agent behaves as, with its own after a +
-	OSImage    string
-	Kernel     string
-	MachineID  string
-	Source     Source
-	ReadEvery  time.Duration // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
-	ReportIdle time.Duration // an unchanged node is reported this often all the same
+	Name        string
+	Addresses   []netip.Addr // the node's InternalIPs, at most one of each family
+	Port        int32        // of the kubelet API
+	Brands      []string     // zone brands that this host can boot
+	Labels      map[string]string
+	Annotations map[string]string // what others read of this node
+	MaxPods     int64
+	Reserved    Capacity // kept for the host itself: capacity minus this is allocatable
+	Version     string   // Kubernetes version that the agent behaves as, with its own after a +
+	OSImage     string
+	Kernel      string
+	MachineID   string
+	Source      Source
+	ReadEvery   time.Duration // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
+	ReportIdle  time.Duration // an unchanged node is reported this often all the same
 }
 
 // Object returns the Node as it is to be registered, and why it is not ready
@@ -73,8 +75,9 @@ func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
 	n := &corev1.Node{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   c.Name,
-			Labels: c.labels(),
+			Name:        c.Name,
+			Labels:      c.labels(),
+			Annotations: maps.Clone(c.Annotations),
 		},
 		Spec: corev1.NodeSpec{
 			Taints: []corev1.Taint{{Key: Taint, Value: TaintValue, Effect: corev1.TaintEffectNoSchedule}},

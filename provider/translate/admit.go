@@ -22,6 +22,7 @@ const (
 
 	ReasonNodeAffinity = "NodeAffinity"    // the kubelet's word
 	ReasonSysctl       = "SysctlForbidden" // the kubelet's word
+	ReasonNodePorts    = "NodePorts"       // likewise
 )
 
 // maxMessage keeps a refusal's message readable.
@@ -49,6 +50,7 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 	}
 	var a admission
 	a.pod(pod, node)
+	a.network(pod, node)
 	a.podSecurity(pod.Spec.SecurityContext)
 	for _, v := range pod.Spec.Volumes {
 		a.volume(v)
@@ -88,7 +90,7 @@ func (a *admission) pod(pod *corev1.Pod, node Node) {
 	if HostPod(pod) {
 		a.host(pod)
 	} else {
-		a.when(s.HostNetwork, "hostNetwork without runtimeClassName %s", HostClass)
+		a.when(s.HostNetwork, "hostNetwork without runtimeClassName %s: a zone has a network of its own", HostClass)
 	}
 	a.when(s.HostPID, "hostPID")
 	a.when(s.HostIPC, "hostIPC")
@@ -201,9 +203,6 @@ func volumeType(v corev1.Volume) string {
 func (a *admission) container(list string, c *corev1.Container) {
 	a.prefix = fmt.Sprintf("%s[%s].", list, c.Name)
 	defer func() { a.prefix = "" }()
-	for _, p := range c.Ports {
-		a.when(p.HostPort != 0, "ports: hostPort %d", p.HostPort)
-	}
 	a.when(len(c.VolumeDevices) > 0, "volumeDevices")
 	a.when(len(c.Resources.Claims) > 0, "resources.claims")
 	for _, r := range c.RestartPolicyRules {

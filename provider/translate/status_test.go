@@ -178,11 +178,10 @@ func TestAdmitNamesEveryFault(t *testing.T) {
 	always := corev1.ContainerRestartPolicyAlways
 	both := corev1.MountPropagationBidirectional
 	for want, edit := range map[string]func(*corev1.Pod){
-		"hostNetwork":           func(p *corev1.Pod) { p.Spec.HostNetwork = true },
-		"hostPID":               func(p *corev1.Pod) { p.Spec.HostPID = true },
-		"hostIPC":               func(p *corev1.Pod) { p.Spec.HostIPC = true },
-		"hostUsers: false":      func(p *corev1.Pod) { p.Spec.HostUsers = &no },
-		"containers[web].ports": func(p *corev1.Pod) { p.Spec.Containers[0].Ports = []corev1.ContainerPort{{HostPort: 80}} },
+		"hostNetwork":      func(p *corev1.Pod) { p.Spec.HostNetwork = true },
+		"hostPID":          func(p *corev1.Pod) { p.Spec.HostPID = true },
+		"hostIPC":          func(p *corev1.Pod) { p.Spec.HostIPC = true },
+		"hostUsers: false": func(p *corev1.Pod) { p.Spec.HostUsers = &no },
 		"privileged": func(p *corev1.Pod) {
 			p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: &yes}
 		},

@@ -25,6 +25,8 @@ type Node struct {
 	ClusterDomain string       // such as cluster.local
 	Resolver      Resolver     // the host's own, for dnsPolicy Default
 
+	KubeletPort int32 // of the node's addresses, where the kubelet API is
+
 	// Labels are the node's in the API server; nil if they are not known, and
 	// then pods are not checked against them.
 	Labels map[string]string

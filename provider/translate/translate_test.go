@@ -434,7 +434,10 @@ func TestSpecFiles(t *testing.T) {
 	p.Spec.HostAliases = []corev1.HostAlias{{IP: "192.0.2.7", Hostnames: []string{"a", "b"}}}
 	two := "2"
 	p.Spec.DNSConfig = &corev1.PodDNSConfig{Nameservers: []string{"192.0.2.53"}, Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: &two}}}
-	files := SpecFiles(input(p))
+	files, _, err := SpecFiles(input(p))
+	if err != nil {
+		t.Fatal(err)
+	}
 	golden(t, "hosts", string(files["hosts"]))
 	golden(t, "resolv.conf", string(files["resolv.conf"]))
 	if string(files["hostname"]) != "web-0\n" {
@@ -456,7 +459,8 @@ func TestResolvConf(t *testing.T) {
 		p, n := pod(), node()
 		p.Spec.DNSPolicy = tt.policy
 		tt.edit(&n)
-		if got := ResolvConf(p, n).String(); got != tt.want {
+		r, _ := ResolvConf(p, n)
+		if got := r.String(); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.policy, got, tt.want)
 		}
 	}
