@@ -1,6 +1,6 @@
 # Everything here is done by a script in hack/, which can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-host test e2e-vk conformance lint bench clean
+.PHONY: help build demo demo-host test test-services e2e-vk conformance lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ demo-host: ## a simulated illumos host for the cluster of your KUBECONFIG
 
 test: ## lint, unit, race, cross-build, simulated-host and end-to-end tests
 	@hack/test.sh
+
+test-services: ## 1000 random clusters given to kube-proxy and to us: who reaches what must be the same
+	@hack/test.sh services
 
 e2e-vk: ## the virtual-kubelet project's own end-to-end tests, against the simulated host
 	@hack/e2e-vk.sh

@@ -22,6 +22,10 @@ race() {
   say "unit tests with the race detector"
   CGO_ENABLED=1 go test -race -timeout 15m ./provider/... ./zones/... ./network/... ./storage/... ./probes/... ./hack/host/...
 }
+services() {
+  say "Services beside kube-proxy"
+  (cd hack/kubeproxy && go test -trimpath -vet=off -timeout 20m ./...)
+}
 e2e() { hack/e2e.sh; }
 conformance() {
   if [ "$(id -u)" = 0 ]; then hack/conformance.sh sample; else say "skipped: the conformance sample needs root, for caps and quotas"; fi

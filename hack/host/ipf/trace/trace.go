@@ -49,6 +49,7 @@ type Packet struct {
 	Interface string // where it comes in
 	Src, Dst  netip.AddrPort
 	UDP, ICMP bool
+	SCTP      bool
 }
 
 // String returns the packet for a failure's message.
@@ -81,7 +82,7 @@ func contains(n ipf.Net, a netip.Addr) bool {
 func (p Packet) proto(r ipf.Rule) bool {
 	switch {
 	case r.TCP || r.UDP:
-		return !p.ICMP && (p.UDP && r.UDP || !p.UDP && r.TCP)
+		return !p.ICMP && !p.SCTP && (p.UDP && r.UDP || !p.UDP && r.TCP)
 	case r.Proto == 1:
 		return p.ICMP
 	}
