@@ -119,29 +119,17 @@ func (f volumeFiles) File(volume, path string) ([]byte, error) {
 	return f.channel.Read(f.ctx, volume, path)
 }
 
-// assignAddress decides on slot and addresses. They are on disk before the
-// host hears of them.
+// assignAddress decides on slot and addresses, which a host pod has none of.
+// They are on disk before the host hears of them.
 //
 // In a new pod's record they come with the boot that is to follow, which must be
 // on disk before the zone is booted too. That is early, but no lie: if this
 // agent dies before it boots the zone, the next one finds no state of podinit's
 // and takes the boot for one that has not happened.
 func (w *worker) assignAddress() error {
-	if translate.HostPod(w.object()) {
-		w.have.address = true // the host's
-		return nil
-	}
-	slot, err := w.p.c.Slots.Allocate(w.uid)
+	slot, addrs, err := w.allocate()
 	if err != nil {
-		return fmt.Errorf("slot: %w", err)
-	}
-	var addrs []netip.Addr
-	for _, pool := range w.p.c.Addresses {
-		a, err := pool.Allocate(w.uid)
-		if err != nil {
-			return fmt.Errorf("address: %w", err)
-		}
-		addrs = append(addrs, a)
+		return err
 	}
 	fresh := false
 	err = w.change(func(st *ledger.State) {
@@ -157,6 +145,23 @@ func (w *worker) assignAddress() error {
 	w.have.address = true
 	w.have.pending = w.have.pending || fresh
 	return nil
+}
+
+func (w *worker) allocate() (slot int, addrs []netip.Addr, err error) {
+	if translate.HostPod(w.object()) {
+		return 0, nil, nil
+	}
+	if slot, err = w.p.c.Slots.Allocate(w.uid); err != nil {
+		return 0, nil, fmt.Errorf("slot: %w", err)
+	}
+	for _, pool := range w.p.c.Addresses {
+		a, err := pool.Allocate(w.uid)
+		if err != nil {
+			return 0, nil, fmt.Errorf("address: %w", err)
+		}
+		addrs = append(addrs, a)
+	}
+	return slot, addrs, nil
 }
 
 // makeStorage makes the pod's datasets.

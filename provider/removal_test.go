@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/zones"
 )
@@ -342,6 +343,40 @@ func TestOrphanLinkIsRemoved(t *testing.T) {
 		defer w.host.mu.Unlock()
 		if v := w.host.vnics; v["rdw9"] || !v["rdw1"] || !v["rdwgw0"] || !v["foreign9"] {
 			t.Errorf("links are %v", v)
+		}
+	})
+}
+
+// A pod of the global zone has no address, and yet a record before anything is
+// done for it.
+func TestHostPodIsRecorded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		class := translate.HostClass
+		pod := testPod(func(p *corev1.Pod) { p.Spec.RuntimeClassName = &class })
+		k := newWorker(w.p, pod, ledger.State{UID: testUID, Containers: []ledger.Container{{Name: "web"}}})
+		if err := k.change(func(st *ledger.State) { st.Brand = "host" }); err != nil {
+			t.Fatal(err)
+		}
+		store, err := ledger.Open(filepath.Join(w.data, "pods"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if records, _, _ := store.Load(); len(records) > 0 {
+			t.Errorf("recorded before anything was decided: %+v", records)
+		}
+		if err := k.assignAddress(); err != nil {
+			t.Fatal(err)
+		}
+		records, _, _ := store.Load()
+		if len(records) != 1 || records[0].State.Boot != ledger.BootPending || records[0].State.Slot != 0 || records[0].State.Brand != "host" {
+			t.Errorf("records %+v", records)
+		}
+		if owners := w.pool.Owners(); len(owners) > 0 {
+			t.Errorf("it took an address: %v", owners)
+		}
+		if k.have != (prepared{address: true, pending: true}) {
+			t.Errorf("prepared %+v", k.have)
 		}
 	})
 }

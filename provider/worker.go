@@ -116,17 +116,17 @@ func (w *worker) erase() error {
 
 // saveLocked makes st durable.
 //
-// A pod has no record before it has an address or an end: until then nothing
-// was done for it on the host and nothing about it is known that an agent that
-// begins anew would not find out, because the API server still names the pod
-// and images are kept by themselves. So its object, what its images are and its
-// address reach the disk together, and the first host command waits for the
-// disk once.
+// A pod has no record before its address and its boot are decided on, or its
+// end: until then nothing was done for it on the host and nothing about it is
+// known that an agent that begins anew would not find out, because the API
+// server still names the pod and images are kept by themselves. So its object,
+// what its images are and its address reach the disk together, and the first
+// host command waits for the disk once.
 func (w *worker) saveLocked(st ledger.State) error {
 	if w.durable {
 		return w.p.c.Ledger.SaveState(st)
 	}
-	if st.Slot == 0 && st.End == nil {
+	if st.Boot == "" && st.End == nil {
 		return nil
 	}
 	if err := w.p.c.Ledger.Create(w.pod, st); err != nil {
