@@ -8,10 +8,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
@@ -173,7 +175,8 @@ func (c fakeChannel) Start(ctx context.Context, pc podinit.Container) error {
 			return err
 		}
 		s := c.init.find(pc.Name)
-		if s == nil && c.init.zone.spares[pc.Spare] {
+		own := slices.ContainsFunc(c.init.zone.config.Mounts, func(m zones.Mount) bool { return m.Target == podinit.ContainerDir+"/"+pc.Name })
+		if s == nil && (own && pc.Spare == 0 || c.init.zone.spares[pc.Spare]) {
 			c.init.state.Containers = append(c.init.state.Containers, podinit.ContainerState{Name: pc.Name, Phase: podinit.Waiting})
 			s = c.init.find(pc.Name)
 		}
