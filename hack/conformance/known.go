@@ -31,8 +31,8 @@ func causes() []cause {
 		},
 		{
 			tests: of(`pod uses host network|hostNetwork is enabled|KubeletManagedEtcHosts|when running a container with a new image|node-pod communication`),
-			why: "The test needs a pod in the host's network (hostNetwork) that runs a Linux image. A pod is a zone with a network stack of its own; an lx zone " +
-				"cannot share the global zone's (lxinit: lx zones do not support shared IP stacks).",
+			why: "The test needs a Linux image in the host's network (hostNetwork). Pods of the host run in the global zone, which starts programs for illumos only, " +
+				"and an lx zone cannot share the global zone's network stack (lxinit: lx zones do not support shared IP stacks).",
 		},
 		{
 			tests: of(`Sysctls .* should support sysctls`),
