@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"reddwarf.io/reddwarf/hack/testbed"
@@ -23,7 +25,7 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, bed.Close()) }()
-	_, err = bed.AddHost(ctx, node, testbed.HostOptions{
+	host, err := bed.AddHost(ctx, node, testbed.HostOptions{
 		CPUs: 8, Memory: "16G",
 		AgentFlags: []string{
 			"--registry-mirror", "docker.io=" + testbed.Registry,
@@ -36,7 +38,23 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 	if _, err := bed.Kubectl(ctx, "taint", "node", node, taint+"-"); err != nil {
 		return err
 	}
+	if err := routePods(ctx, bed, host); err != nil {
+		return err
+	}
 	return runTests(ctx, o, bed.Kubeconfig(), due, have)
+}
+
+// routePods lets the API server reach the pods, whose HTTP servers many tests
+// ask through it. It runs on no node, so nobody else sees to that.
+func routePods(ctx context.Context, bed *testbed.Bed, host *testbed.Host) error {
+	prefix, err := bed.Kubectl(ctx, "get", "node", host.Name, "-o", "jsonpath={.spec.podCIDR}")
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "ip", "route", "replace", prefix, "via", host.IP).CombinedOutput(); err != nil {
+		return fmt.Errorf("route to the pods %s: %w: %s", prefix, err, out)
+	}
+	return nil
 }
 
 // images serve what the tests want under the names that version v1.37 of them
