@@ -31,6 +31,7 @@ type options struct {
 	work    string // directory for reports and logs
 	commit  string // of the agent
 	sample  string // file
+	cluster string // kubeconfig of a cluster that is there; empty: one in a lab
 
 	focus    *regexp.Regexp
 	again    bool
@@ -59,6 +60,7 @@ func parse() (options, error) {
 	flag.StringVar(&o.work, "work", "", "`directory` for reports and logs")
 	flag.StringVar(&o.commit, "commit", "", "`name` of the agent's commit, kept with each result")
 	flag.StringVar(&o.sample, "sample", "", "run the tests that this `file` names, and only them; fail unless all pass; keep no result")
+	flag.StringVar(&o.cluster, "kubeconfig", "", "run the tests on the cluster of this `file`, which serves their images and has our node only, instead of starting one")
 	flag.BoolVar(&o.again, "again", false, "run tests that did not pass, too")
 	flag.BoolVar(&o.afresh, "afresh", false, "run all tests, also those that passed")
 	flag.IntVar(&o.parallel, "parallel", 4, "processes at the same time")
