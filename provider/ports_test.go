@@ -80,7 +80,9 @@ func TestAgentKilledAtEveryCommandWithHostPorts(t *testing.T) {
 				settle(time.Second)
 				if i < creating {
 					w.killAgent()
+					w.mustBeRecorded()
 					w.startAgent()
+					w.relist()
 					settle(10 * time.Second)
 					w.mustRun()
 					if got := w.leads(); got != portLeads {
