@@ -176,6 +176,28 @@ volumeMounts: [{name: data, mountPath: /data}]
 	}
 }
 
+// TestEnvironmentFromAFile that an earlier container of the pod has written.
+func TestEnvironmentFromAFile(t *testing.T) {
+	apply(t, pod("envfile", busyboxImage, `
+restartPolicy: Never
+volumes: [{name: conf, emptyDir: {}}]
+initContainers:
+- name: writer
+  image: `+busyboxImage+`
+  command: ["sh", "-c", "echo \"who='the whole world' # of it\" >/conf/env"]
+  volumeMounts: [{name: conf, mountPath: /conf}]
+`, `
+env:
+- {name: WHO, valueFrom: {fileKeyRef: {volumeName: conf, path: env, key: who}}}
+- {name: NONE, valueFrom: {fileKeyRef: {volumeName: conf, path: env, key: none, optional: true}}}
+command: ["sh", "-c", "echo hello $(WHO), ${NONE-nobody}"]
+`))
+	p := waitPod(t, "envfile", "its end", finished)
+	if out := kubectl(t, "logs", "envfile"); out != "hello the whole world, nobody\n" {
+		t.Errorf("%s: it printed %q", describe(p), out)
+	}
+}
+
 // TestEviction and a deletion in the middle of a crash loop leave nothing.
 func TestEviction(t *testing.T) {
 	apply(t, pod("evicted", busyboxImage, "terminationGracePeriodSeconds: 1", `command: ["sleep", "3600"]`))

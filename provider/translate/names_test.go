@@ -39,8 +39,9 @@ func TestNames(t *testing.T) {
 			if got := kernelHostname(p, node()); got != tt.kernel {
 				t.Errorf("the kernel's name is %q, want %q", got, tt.kernel)
 			}
-			if got := string(SpecFiles(input(p))[hostnameFile]); got != tt.kernel+"\n" {
-				t.Errorf("/etc/hostname is %q", got)
+			files, _, err := SpecFiles(input(p))
+			if got := string(files[hostnameFile]); err != nil || got != tt.kernel+"\n" {
+				t.Errorf("/etc/hostname is %q, %v", got, err)
 			}
 		})
 	}
