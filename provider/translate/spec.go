@@ -58,6 +58,7 @@ func Spec(in Input, attempt func(name string) int, start func(name string) bool)
 	}
 	if in.Brand == BrandNative {
 		s.Network = &podinit.Network{Interface: LinkName(in.Slot), Addresses: in.Addresses, Gateways: in.Gateways}
+		s.HostSystem = true
 	}
 	for _, c := range AllContainers(in.Pod) {
 		if NeedsFiles(c) {

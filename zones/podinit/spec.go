@@ -44,6 +44,10 @@ type Spec struct {
 	// init does that (lx).
 	Network *Network `json:"network,omitempty"`
 
+	// HostSystem makes the zone's /usr, /lib and /native/sbin, which are the
+	// host's, part of every container: as /usr, /lib and /sbin.
+	HostSystem bool `json:"hostSystem,omitempty"`
+
 	// Volumes are those that podinit makes ready before any container starts.
 	Volumes []Volume `json:"volumes,omitempty"`
 

@@ -52,22 +52,22 @@ func mountPoints() ([]string, error) {
 	return points, lines.Err()
 }
 
-// systemWishes are what every container has. Its libc and programs are the
-// host's, which the brand mounts into the zone: an image brings neither. A
-// container of the global zone also gets what programs that manage the host
-// need: the devices behind /dev, contracts, and the doors of the daemons.
+// systemWishes are what every container has. A container of the global zone also
+// gets the host's system, which in a native zone is said in the spec, and what
+// programs that manage the host need: the devices behind /dev, contracts, and
+// the doors of the daemons.
 func systemWishes(host bool) []wish {
-	ro := mountFlags{readOnly: true}
 	list := []wish{
 		{from: "/", source: "proc", target: "/proc"},
 		{from: "/", source: "dev", target: "/dev"},
-		{from: "/", source: "usr", target: "/usr", flags: ro},
-		{from: "/", source: "lib", target: "/lib", flags: ro},
 	}
 	if !host {
-		return append(list, wish{from: "/", source: "native/sbin", target: "/sbin", flags: ro})
+		return list
 	}
+	ro := mountFlags{readOnly: true}
 	return append(list,
+		wish{from: "/", source: "usr", target: "/usr", flags: ro},
+		wish{from: "/", source: "lib", target: "/lib", flags: ro},
 		wish{from: "/", source: "sbin", target: "/sbin", flags: ro},
 		wish{from: "/", source: "devices", target: "/devices"},
 		wish{from: "/", source: "system/contract", target: "/system/contract"},

@@ -40,6 +40,9 @@ type wish struct {
 func (c *container) wishes() []wish {
 	conf := c.s.config
 	list := systemWishes(conf.Host != "")
+	if c.s.spec.HostSystem {
+		list = append(list, hostSystemWishes()...)
+	}
 	for _, m := range c.spec.Mounts {
 		w := wish{target: path.Clean(m.Target), flags: mountFlags{readOnly: m.ReadOnly}}
 		if m.File != "" {
@@ -60,6 +63,18 @@ func (c *container) wishes() []wish {
 	depth := func(w wish) int { return strings.Count(w.target, "/") }
 	slices.SortStableFunc(list, func(a, b wish) int { return depth(a) - depth(b) })
 	return list
+}
+
+// hostSystemWishes are what a container of a native zone has: its libc and
+// programs are the host's, which the brand mounts into the zone, because an
+// image brings neither.
+func hostSystemWishes() []wish {
+	ro := mountFlags{readOnly: true}
+	return []wish{
+		{from: "/", source: "usr", target: "/usr", flags: ro},
+		{from: "/", source: "lib", target: "/lib", flags: ro},
+		{from: "/", source: "native/sbin", target: "/sbin", flags: ro},
+	}
 }
 
 func messageFile(container string) string { return container + ".message" }

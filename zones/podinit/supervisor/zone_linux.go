@@ -1,7 +1,6 @@
 package supervisor
 
 import (
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -20,12 +19,18 @@ func (s *Supervisor) setUpZone(spec podinit.Spec, zone bool) error {
 		}
 		return nil
 	}
-	if spec.Network != nil {
-		return errors.New("podinit: network: an lx zone's network is set up before its init")
-	}
 	if spec.Hostname != "" {
 		if err := unix.Sethostname([]byte(spec.Hostname)); err != nil {
 			return fmt.Errorf("podinit: hostname: %w", err)
+		}
+	}
+	if spec.Network != nil {
+		// Not in an lx zone, whose network is set up before its init: this is a
+		// native zone of a simulated host, which cannot run illumos' programs.
+		s.log.Printf("this is podinit for Linux in a native zone: the host is a simulated one")
+		defer s.reapMeanwhile()()
+		if err := s.setUpNetwork(*spec.Network); err != nil {
+			return fmt.Errorf("podinit: network: %w", err)
 		}
 	}
 	return nil
