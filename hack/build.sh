@@ -5,6 +5,8 @@ say "building the agent, podinit and the simulated host into bin/"
 go build -trimpath -ldflags='-s -w' -o "$bin/reddwarf" ./cmd/reddwarf
 go build -trimpath -ldflags='-s -w' -o "$bin/clusterip" ./cmd/clusterip
 go build -trimpath -ldflags='-s -w' -o "$bin/podinit-linux" ./cmd/podinit
+rm -rf "$bin/brand"
+cp -r zones/brand "$bin/brand"
 go build -trimpath -o "$bin/host" ./hack/host/cmd/host
 go build -trimpath -o "$bin/images" ./hack/images/cmd/images
 go build -trimpath -ldflags='-s -w' -o "$bin/web" ./hack/images/web

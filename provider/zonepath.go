@@ -41,6 +41,7 @@ var rootFiles = map[string]struct {
 	mode fs.FileMode
 }{
 	"sbin/init":  {"", 0o755},
+	"etc/mnttab": {"", 0o444}, // a mount point that is no directory
 	"etc/passwd": {"root:x:0:0:root:/:/bin/sh\n", 0o644},
 	"etc/group":  {"root:x:0:\n", 0o644},
 }

@@ -28,6 +28,10 @@ func (d *dispatcher) has(name string) bool {
 // do runs one invocation of a command that exists. kill kills the caller, for
 // the faults that do so.
 func (d *dispatcher) do(ctx context.Context, inv *program.Invocation, kill func()) int {
+	if !d.has(inv.Argv[0]) {
+		inv.Errf("%s: this host has no such command\n", inv.Argv[0])
+		return 127
+	}
 	finish := func(int, time.Time) Record { return Record{} }
 	traced := d.tracer.on()
 	if traced {

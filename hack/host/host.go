@@ -150,6 +150,32 @@ func (m *Model) Do(ctx context.Context, inv *program.Invocation, kill func()) in
 	return m.dispatch.do(ctx, inv, kill)
 }
 
+// DoInZone runs a command that a program of a running zone has called, and
+// returns its exit code. Zones have few of the host's commands. Neither faults
+// nor the trace are for them: those are the global zone's.
+func (m *Model) DoInZone(ctx context.Context, id int, inv *program.Invocation) int {
+	name := inv.Argv[0]
+	if name == "zonename" {
+		for _, z := range m.Zones.Active() {
+			if z.ID == id {
+				inv.Outf("%s\n", z.Name)
+				return 0
+			}
+		}
+	}
+	commands, err := m.Links.ZoneCommands(id)
+	if err != nil {
+		inv.Errf("simulated host: %s: %v\n", name, err)
+		return 1
+	}
+	run, ok := commands[name]
+	if !ok {
+		inv.Errf("simulated host: zones have no command %s\n", name)
+		return 127
+	}
+	return run(ctx, inv)
+}
+
 // AddFault makes commands go wrong.
 func (m *Model) AddFault(f Fault) error {
 	if err := f.Validate(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -334,5 +335,24 @@ func TestWeb(t *testing.T) {
 	}
 	if digests[0] != digests[1] {
 		t.Errorf("two builds differ: %v", digests)
+	}
+}
+
+func TestNative(t *testing.T) {
+	linux, err := Busybox()
+	if err != nil {
+		t.Skip(err)
+	}
+	native, err := Native(linux)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, err1 := linux.ConfigFile()
+	is, err2 := native.ConfigFile()
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	if is.OS != "illumos" || is.Architecture != was.Architecture || !reflect.DeepEqual(is.Config, was.Config) || !reflect.DeepEqual(is.RootFS, was.RootFS) {
+		t.Errorf("of %+v it made %+v", was, is)
 	}
 }

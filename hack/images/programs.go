@@ -64,6 +64,21 @@ func WebFrom(binary string, platform v1.Platform) (v1.Image, error) {
 	}, layer)
 }
 
+// Native returns img as an image for native zones of illumos. Its programs stay
+// what they are: a simulated host runs them in zones of every brand, and a real
+// one could not.
+func Native(img v1.Image) (v1.Image, error) {
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, fmt.Errorf("native image: %w", err)
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return nil, fmt.Errorf("native image: %w", err)
+	}
+	return Image(v1.Platform{OS: "illumos", Architecture: config.Architecture}, config.Config, layers...)
+}
+
 // BusyboxPath is where Debian's busybox-static puts its program.
 const BusyboxPath = "/bin/busybox"
 

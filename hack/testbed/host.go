@@ -119,6 +119,14 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 			b.say("%s", strings.TrimSpace(line))
 		}
 	}
+	if err := h.installBrand(ctx); err != nil {
+		return nil, err
+	}
+	brands := "lx,reddwarf"
+	if o.Distro == "openindiana" { // which has no lx
+		brands = "reddwarf"
+	}
+	h.flags = append([]string{"--brands", brands}, h.flags...)
 	if o.Join != nil {
 		b.say("joining %s to the cluster", name)
 		join := append([]string{filepath.Join(b.bin, "reddwarf"), "join", APIServer + ":6443", "--node-name", name}, o.Join...)
@@ -130,6 +138,12 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 		return nil, err
 	}
 	return h, nil
+}
+
+// installBrand puts our brand where zoneadm looks for it.
+func (h *Host) installBrand(ctx context.Context) error {
+	_, err := h.Run(ctx, "cp", "-r", filepath.Join(h.bed.bin, "brand", "reddwarf"), "/usr/lib/brand/")
+	return err
 }
 
 // AgentLog is the file that the agent logs to.

@@ -113,8 +113,11 @@ type Model struct {
 	backend Backend
 	uplinks []Physical
 
-	mu sync.Mutex
-	st state
+	zone *zoneStack // set where this is the IP stack of a zone
+
+	mu     sync.Mutex
+	st     state
+	stacks map[int]*Model // of zones that have used theirs, by the zone's id
 }
 
 // New returns the network of a host that was just installed: the network

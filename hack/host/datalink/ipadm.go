@@ -26,6 +26,8 @@ const (
 	ipDisabled     status = "Operation not supported on disabled object"
 	ipRange        status = "Value is outside the allowed range"
 	ipFailed       status = "Operation failed"
+	ipNoDaemon     status = "Could not communicate with ipmgmtd"
+	ipFromGlobal   status = "Operation not permitted on from-gz interface"
 	loopback              = "lo0"
 	maxInterface          = 32 // LIFNAMSIZ, with the final NUL
 	maxAddrObjName        = 32 // IPADM_AOBJ_USTRSIZ, with the final NUL
@@ -168,6 +170,10 @@ func (r *ipadmRun) createInterface(ctx context.Context, name string, persistent 
 	}
 	l := m.activeLink(name)
 	switch {
+	case m.unmanaged():
+		return ipNoDaemon
+	case m.zone != nil && name == loopback:
+		// A zone's loopback interface is like any other until it is plumbed.
 	case l != nil && l.Zone != "":
 		return ipIfInUse
 	case l != nil && persistent && !l.Persistent:
@@ -204,6 +210,9 @@ func (r *ipadmRun) deleteIf(ctx context.Context, args []string) int {
 
 func (r *ipadmRun) deleteInterface(ctx context.Context, name string) status {
 	m := r.m
+	if m.unmanaged() {
+		return ipNoDaemon
+	}
 	if !validInterface(name) {
 		return ipInvalid
 	}

@@ -179,6 +179,8 @@ func (r *ipadmRun) addStatic(ctx context.Context, a *address) status {
 	m := r.m
 	i := m.iface(a.Interface)
 	switch {
+	case m.unmanaged():
+		return ipNoDaemon
 	case i != nil && !i.Active:
 		return ipDisabled
 	case i != nil && a.Persistent && !i.Persistent:
@@ -199,6 +201,12 @@ func (r *ipadmRun) addStatic(ctx context.Context, a *address) status {
 		created = true
 	}
 	s := m.addressFree(a)
+	if s == statusOK && m.zone != nil && slices.Contains(m.zone.fromGlobal, a.Interface) {
+		if a.Persistent {
+			s = ipFromGlobal
+		}
+		a.Type = "from-gz" // whoever has created it: the link is what counts
+	}
 	if s == statusOK && a.Up && a.Interface != loopback {
 		if err := m.backend.AddAddress(ctx, a.Interface, a.Prefix); err != nil {
 			s = r.backendFailed(err)

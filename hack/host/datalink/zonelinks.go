@@ -137,6 +137,7 @@ func (m *Model) Plumb(ctx context.Context, zone string, id int, netns string, c 
 func (m *Model) Return(ctx context.Context, zone string, id int) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.stacks, id)
 	var errs []error
 	for _, l := range m.st.Links {
 		if l.Zone != zone || l.ZoneID != id {

@@ -89,6 +89,9 @@ func (op *operation) startInit(ctx context.Context, k *kernelZone) bool {
 		}
 	}
 	for _, l := range k.links {
+		if !k.brand.Plumbs {
+			break // that is left to init
+		}
 		if err := m.links.Plumb(ctx, op.name, k.id, k.netns, l); err != nil {
 			m.log(op.name, "lx_init err: "+err.Error())
 			if k.brand.BootsLikeLinux {

@@ -30,6 +30,11 @@ type Brand struct {
 	ExclusiveIP    bool // platform.xml's allow-exclusive-ip
 	ExclusiveOnly  bool // the brand's init refuses a shared IP stack
 	BootsLikeLinux bool // lx: lxinit sets the network up, then runs /sbin/init
+	Plumbs         bool // what the brand starts first sets the network up
+
+	// Mounts are those of platform.xml: from the global zone, before those of
+	// the configuration, and inside the zone, after them.
+	GlobalMounts, Mounts []Mount
 }
 
 // BrandPrivilege is one <privilege> element.
@@ -164,7 +169,7 @@ func parseBrand(data []byte) (*Brand, error) {
 		}
 	}
 	b.BootsLikeLinux = b.Hooks["modname"] == "lx_brand"
-	b.ExclusiveOnly = b.BootsLikeLinux
+	b.ExclusiveOnly, b.Plumbs = b.BootsLikeLinux, b.BootsLikeLinux
 	return b, nil
 }
 
@@ -180,10 +185,18 @@ func (b *Brand) unsimulated() string {
 }
 
 func (b *Brand) parsePlatform(data []byte) error {
+	type mount struct {
+		Special   string `xml:"special,attr"`
+		Directory string `xml:"directory,attr"`
+		Type      string `xml:"type,attr"`
+		Options   string `xml:"opt,attr"`
+	}
 	var doc struct {
 		XMLName   xml.Name `xml:"platform"`
 		Name      string   `xml:"name,attr"`
 		Exclusive string   `xml:"allow-exclusive-ip,attr"`
+		Global    []mount  `xml:"global_mount"`
+		Mounts    []mount  `xml:"mount"`
 	}
 	if err := xml.Unmarshal(data, &doc); err != nil {
 		return err
@@ -192,6 +205,18 @@ func (b *Brand) parsePlatform(data []byte) error {
 		return fmt.Errorf("is of brand %q", doc.Name)
 	}
 	b.ExclusiveIP = doc.Exclusive == "true"
+	list := func(all []mount) []Mount {
+		var out []Mount
+		for _, m := range all {
+			r := Mount{Type: m.Type, Special: m.Special, Dir: m.Directory}
+			if m.Options != "" {
+				r.Options = strings.Split(m.Options, ",")
+			}
+			out = append(out, r)
+		}
+		return out
+	}
+	b.GlobalMounts, b.Mounts = list(doc.Global), list(doc.Mounts)
 	return nil
 }
 
@@ -212,14 +237,14 @@ func builtinBrand(d Distro, name string) (*Brand, error) {
 	switch {
 	case slices.Contains(native[d], name):
 		return &Brand{
-			Name: name, Init: "/sbin/init", RestartInit: true, ExclusiveIP: true,
+			Name: name, Init: "/sbin/init", RestartInit: true, ExclusiveIP: true, Plumbs: true,
 			UserCmd: "/usr/bin/getent passwd %u", LoginCmd: "/usr/bin/login -z %Z -f %u",
 			Hooks:      map[string]string{"install": brandRoot + name + "/pkgcreatezone -z %z -R %R"},
 			Privileges: builtinPrivileges([]string{"net_observability"}),
 		}, nil
 	case name == "lx" && !d.gate():
 		return &Brand{
-			Name: name, Init: lxInit, RestartInit: true, ExclusiveIP: true, ExclusiveOnly: true, BootsLikeLinux: true,
+			Name: name, Init: lxInit, RestartInit: true, ExclusiveIP: true, ExclusiveOnly: true, BootsLikeLinux: true, Plumbs: true,
 			UserCmd: "/usr/bin/getent passwd %u", LoginCmd: "/bin/login -h zone:%Z -f %u",
 			Hooks:      map[string]string{"modname": "lx_brand", "install": brandRoot + "lx/lx_install -z %z -R %R"},
 			Privileges: builtinPrivileges([]string{"dtrace_proc", "dtrace_user", "proc_prioup"}),

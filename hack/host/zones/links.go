@@ -107,7 +107,8 @@ func joinLinks(nets []*resource) (links []LinkConfig, fault string) {
 // plumbing returns the addresses and routers that come up inside the zone.
 // OmniOS' lxinit takes allowed-address and defrouter, or else the properties
 // ips, and gateway where primary is true; SmartOS' takes only the properties.
-// In other zones ipmgmtd sets what zoneadmd hands down: allowed-address.
+// In other zones ipmgmtd sets what zoneadmd hands down, allowed-address, once
+// SMF has the interfaces enabled; in those of a brand without SMF nobody does.
 func (d Distro) plumbing(b *Brand, l LinkConfig, nets []*resource) ([]netip.Prefix, []netip.Addr) {
 	if !b.BootsLikeLinux {
 		return l.Allowed, l.Routers

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -298,5 +299,20 @@ func TestRebootOfOwnBrand(t *testing.T) {
 	<-exits
 	if active := h.Active(); len(active) != 1 || active[0].ID != 2 {
 		t.Errorf("zones = %+v", active)
+	}
+}
+
+func TestPlatformMounts(t *testing.T) {
+	b := &Brand{Name: "own"}
+	err := b.parsePlatform([]byte(`<platform name="own" allow-exclusive-ip="true">
+		<global_mount special="/usr" directory="/usr" type="lofs" opt="ro,nodevices"/>
+		<mount special="/proc" directory="/proc" type="proc"/><device match="null"/></platform>`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	global := []Mount{{Type: "lofs", Special: "/usr", Dir: "/usr", Options: []string{"ro", "nodevices"}}}
+	inside := []Mount{{Type: "proc", Special: "/proc", Dir: "/proc"}}
+	if !reflect.DeepEqual(b.GlobalMounts, global) || !reflect.DeepEqual(b.Mounts, inside) {
+		t.Errorf("mounts = %+v and %+v", b.GlobalMounts, b.Mounts)
 	}
 }

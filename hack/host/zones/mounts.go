@@ -8,16 +8,22 @@ import (
 	"strings"
 )
 
-// mounts is mount_filesystems: it checks the zone's file systems in the order
-// of their directories and makes missing mount points.
+// mounts is mount_filesystems and what follows of a boot: it checks the zone's
+// file systems and makes missing mount points. Those that the brand has of the
+// global zone come first, then the configuration's in the order of their
+// directories, then those that the brand makes inside the zone.
 func (op *operation) mounts(k *kernelZone) ([]Mount, bool) {
 	list := slices.Clone(k.config.Resources["fs"])
 	slices.SortStableFunc(list, func(a, b *resource) int {
 		return strings.Compare(a.Values["dir"], b.Values["dir"])
 	})
-	var done []Mount
+	all := slices.Clone(k.brand.GlobalMounts)
 	for _, r := range list {
-		mount, ok := op.mountOne(k.root, r, done)
+		all = append(all, Mount{Type: r.Values["type"], Special: r.Values["special"], Dir: r.Values["dir"], Options: r.Options})
+	}
+	var done []Mount
+	for _, m := range append(all, k.brand.Mounts...) {
+		mount, ok := op.mountOne(k.root, m, done)
 		if !ok {
 			return nil, false
 		}
@@ -26,8 +32,8 @@ func (op *operation) mounts(k *kernelZone) ([]Mount, bool) {
 	return done, true
 }
 
-func (op *operation) mountOne(root string, r *resource, done []Mount) (Mount, bool) {
-	dir, kind, special := r.Values["dir"], r.Values["type"], r.Values["special"]
+func (op *operation) mountOne(root string, m Mount, done []Mount) (Mount, bool) {
+	dir, kind, special := m.Dir, m.Type, m.Special
 	invalid := func() (Mount, bool) {
 		op.say("%s%s is not a valid mount point", root, dir)
 		return Mount{}, false
@@ -53,7 +59,7 @@ func (op *operation) mountOne(root string, r *resource, done []Mount) (Mount, bo
 			return invalid()
 		}
 	}
-	mount := Mount{Type: kind, Special: special, Dir: dir, Options: slices.Clone(r.Options)}
+	mount := Mount{Type: kind, Special: special, Dir: dir, Options: slices.Clone(m.Options)}
 	switch kind {
 	case "lofs":
 		resolved, err := op.m.paths.Resolve(special)

@@ -92,6 +92,8 @@ func (r *root) mount(m zones.Mount) error {
 		tree, err = newFS("proc", nil)
 	case "dev", "devfs", "lx_devfs":
 		return r.mountDev(m.Dir)
+	case "ctfs", "objfs", "mntfs":
+		return nil // Linux has nothing of the kind, nor programs that look there
 	default:
 		return errors.New("the simulation has no such file system")
 	}

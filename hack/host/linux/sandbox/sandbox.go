@@ -29,6 +29,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"reddwarf.io/reddwarf/hack/host/zones"
 )
 
@@ -209,6 +211,29 @@ func (b *Backend) Usage(_ context.Context, id int) (zones.Usage, error) {
 		return zones.Usage{}, err
 	}
 	return z.usage()
+}
+
+// ZoneOf returns the id of the zone that a process of this host is in; a
+// process of the global zone is in none.
+func (b *Backend) ZoneOf(pid int) (id int, in bool, err error) {
+	var own, of, its unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &own); err != nil {
+		return 0, false, err
+	}
+	if err := unix.Stat(fmt.Sprintf("/proc/%d/ns/pid", pid), &its); err != nil {
+		return 0, false, err
+	}
+	if its.Ino == own.Ino {
+		return 0, false, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id, z := range b.zones {
+		if unix.Stat(fmt.Sprintf("/proc/%d/ns/pid", z.cmd.Process.Pid), &of) == nil && of.Ino == its.Ino {
+			return id, true, nil
+		}
+	}
+	return 0, false, fmt.Errorf("process %d: %w", pid, ErrNoZone)
 }
 
 // Init returns the process id of the zone's first process, as seen by this

@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.kubernetes.Tools, "tools", "", "tree made by hack/conformance/tools.sh; gives the kinds busybox-bash, glibc and nginx, and agnhost more programs")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
-	fs.Func("tag", "another `NAME=KIND`, where KIND is web, busybox, busybox-bash, nonroot, idle, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
+	fs.Func("tag", "another `NAME=KIND`, where KIND is web, web-native, busybox, busybox-bash, nonroot, idle, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
 		o.tags = append(o.tags, s)
 		return nil
 	})
@@ -101,11 +101,16 @@ func collect(ctx context.Context, o options) ([]images.Named, error) {
 	if err != nil {
 		return nil, err
 	}
-	kinds["web"] = web
+	native, err := images.Native(web)
+	if err != nil {
+		return nil, err
+	}
+	kinds["web"], kinds["web-native"] = web, native
 	busybox := kinds["busybox"]
 	named := []images.Named{
 		{Name: "reddwarf/web:1", Image: web},
 		{Name: "reddwarf/web:latest", Image: web},
+		{Name: "reddwarf/web-native:1", Image: native},
 		{Name: "busybox:1", Image: busybox},
 		{Name: "busybox:latest", Image: busybox},
 		{Name: "reddwarf/hosttools:1", Image: kinds["hosttools"]},

@@ -32,9 +32,23 @@ func (s *supervisor) answer(c *net.UnixConn) {
 		}
 	}()
 	reply := wire.Reply{}
+	who, err := s.caller(c)
+	if err == nil {
+		err = who.may(r)
+	}
+	if err != nil {
+		_ = wire.Answer(c, wire.Reply{Error: err.Error()}) // the caller may have been killed meanwhile
+		return
+	}
 	switch r.Kind {
 	case wire.Run:
-		reply = s.run(c, r, files)
+		do := s.model.Do
+		if who.inZone {
+			do = func(ctx context.Context, inv *program.Invocation, _ func()) int {
+				return s.model.DoInZone(ctx, who.zone, inv)
+			}
+		}
+		reply = s.run(c, r, files, do)
 	case wire.Down:
 		// Answered at once: the caller waits for the process to end.
 		_ = wire.Answer(c, reply)
@@ -64,13 +78,43 @@ func (s *supervisor) answer(c *net.UnixConn) {
 	_ = wire.Answer(c, reply) // the caller may have been killed meanwhile
 }
 
+// caller is who has called.
+type caller struct {
+	zone   int
+	inZone bool
+	root   bool
+}
+
+// caller finds out who is at the other end of c.
+func (s *supervisor) caller(c *net.UnixConn) (caller, error) {
+	cred, err := credentials(c)
+	if err != nil {
+		return caller{}, err
+	}
+	who := caller{root: cred.Uid == 0}
+	if cred.Pid != 0 { // 0 has no number here: it is of the lab
+		who.zone, who.inZone, err = s.sandbox.ZoneOf(int(cred.Pid))
+	}
+	return who, err
+}
+
+// may refuses what the caller has no right to: who is not root may look only,
+// and a zone may call commands only.
+func (who caller) may(r wire.Request) error {
+	if who.inZone && r.Kind != wire.Run {
+		return fmt.Errorf("a zone asks for %s", r.Kind)
+	}
+	looks := len(r.Argv) == 1 || len(r.Argv) > 1 && strings.HasPrefix(r.Argv[1], "show-")
+	if who.inZone && !who.root && !looks {
+		return fmt.Errorf("only the zone's root may run %q", strings.Join(r.Argv, " "))
+	}
+	return nil
+}
+
 // run runs one command for as long as its caller lives.
-func (s *supervisor) run(c *net.UnixConn, r wire.Request, files []*os.File) wire.Reply {
+func (s *supervisor) run(c *net.UnixConn, r wire.Request, files []*os.File, do func(context.Context, *program.Invocation, func()) int) wire.Reply {
 	if len(files) != 3 || len(r.Argv) == 0 {
 		return wire.Reply{Error: "not a call of a command"}
-	}
-	if !s.model.Has(r.Argv[0]) {
-		return wire.Reply{Exit: 127, Error: r.Argv[0] + ": this host has no such command"}
 	}
 	s.mu.Lock()
 	ctx, cancel := context.WithCancel(s.session)
@@ -83,7 +127,7 @@ func (s *supervisor) run(c *net.UnixConn, r wire.Request, files []*os.File) wire
 		cancel()
 	}()
 	var launch []string
-	code := s.model.Do(ctx, &program.Invocation{
+	code := do(ctx, &program.Invocation{
 		Launch: func(argv []string) { launch = argv },
 		Argv:   r.Argv, Dir: r.Dir, Terminal: r.Terminal, Files: host.Files(r.Dir),
 		Stdin: files[0], Stdout: files[1], Stderr: files[2],
@@ -108,14 +152,7 @@ func (s *supervisor) do(argv []string) error {
 // killCaller kills the program that started the command at the other end of c,
 // which is the agent, and with it the command.
 func killCaller(c *net.UnixConn) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
-	}
-	var cred *unix.Ucred
-	_ = raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
+	cred, err := credentials(c)
 	if err != nil || cred.Pid <= 1 {
 		return
 	}
@@ -125,6 +162,20 @@ func killCaller(c *net.UnixConn) {
 		_ = unix.Kill(parent, unix.SIGKILL)
 	}
 	_ = unix.Kill(int(cred.Pid), unix.SIGKILL)
+}
+
+// credentials are those of the process at the other end of c.
+func credentials(c *net.UnixConn) (cred *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if failed := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); failed != nil {
+		return nil, failed
+	}
+	return cred, err
 }
 
 func parentOf(pid int) int {

@@ -51,6 +51,18 @@ func Commands() []string {
 	}
 }
 
+// zonePrograms are those of the host's programs that a zone finds in the
+// directories that a native brand mounts, and so at the place that they have on
+// illumos. The daemon is no command of the global zone, where SMF keeps it.
+func zonePrograms() map[string]string {
+	return map[string]string{
+		"usr/sbin/ipadm": "ipadm", "usr/sbin/route": "route", "usr/lib/inet/ipmgmtd": "ipmgmtd", "usr/bin/zonename": "zonename",
+	}
+}
+
+// zoneDir holds what those programs need.
+const zoneDir = "/usr/lib/simhost"
+
 // Config is what a host is like.
 type Config struct {
 	Name     string

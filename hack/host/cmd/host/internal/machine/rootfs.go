@@ -52,6 +52,9 @@ func makeRoot(b *boot) error {
 	if err := b.writeFiles(root); err != nil {
 		return err
 	}
+	if err := installZonePrograms(root); err != nil {
+		return err
+	}
 	if err := unix.Mount("proc", filepath.Join(root, "proc"), "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("/proc: %w", err)
 	}
@@ -211,7 +214,10 @@ func copyProgram(to string, exe io.Reader) error {
 // hostDirs are the directories that a host of illumos has and in which it, or
 // what runs on it, makes files.
 func hostDirs() []string {
-	return []string{"etc/zones", "opt/reddwarf/lib", "usr/lib/brand", "var/log", "var/lib", "zones"}
+	return []string{
+		"etc/zones", "opt/reddwarf/lib", "usr/bin", "usr/lib/brand", "usr/lib/inet", "usr/lib/simhost", "usr/sbin",
+		"var/log", "var/lib", "zones",
+	}
 }
 
 // writeFiles makes the files and directories that a host of illumos has.
@@ -232,6 +238,44 @@ func (b *boot) writeFiles(root string) error {
 			return err // it may be a link to somewhere else
 		}
 		if err := os.WriteFile(at, []byte(content), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// installZonePrograms puts the programs where zones see them.
+func installZonePrograms(root string) error {
+	dir := filepath.Join(root, zoneDir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	exe, err := os.Open(filepath.Join(root, binary))
+	if err != nil {
+		return err
+	}
+	defer exe.Close() //nolint:errcheck // only read
+	program := filepath.Join(dir, "host")
+	if err := os.Remove(program); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err // of a host that boots again
+	}
+	if err := copyProgram(program, exe); err != nil {
+		return err
+	}
+	for at, name := range zonePrograms() {
+		link := filepath.Join(root, at)
+		if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+			return err
+		}
+		if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		named := filepath.Join(dir, name)
+		if err := os.Remove(named); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		// The last link but one has the name by which the program knows itself.
+		if err := errors.Join(os.Symlink("host", named), os.Symlink(filepath.Join(zoneDir, name), link)); err != nil {
 			return err
 		}
 	}

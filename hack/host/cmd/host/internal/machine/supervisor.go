@@ -54,7 +54,7 @@ func SupervisorMain() error {
 	}
 	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	ready := os.NewFile(readyFD, "ready")
-	s, ln, err := bootSupervisor()
+	s, listeners, err := bootSupervisor()
 	v := verdict{}
 	if err != nil {
 		v.Error = err.Error()
@@ -70,10 +70,10 @@ func SupervisorMain() error {
 	if err != nil {
 		return err
 	}
-	return s.serve(ln)
+	return s.serve(listeners)
 }
 
-func bootSupervisor() (*supervisor, *net.UnixListener, error) {
+func bootSupervisor() (*supervisor, []*net.UnixListener, error) {
 	var b boot
 	if err := json.NewDecoder(os.NewFile(bootFD, "boot")).Decode(&b); err != nil {
 		return nil, nil, fmt.Errorf("boot: %w", err)
@@ -87,11 +87,21 @@ func bootSupervisor() (*supervisor, *net.UnixListener, error) {
 	if err := s.restore(); err != nil {
 		return nil, nil, err
 	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: wire.Socket, Net: "unix"})
-	if err != nil {
-		return nil, nil, fmt.Errorf("listen: %w", err)
+	var listeners []*net.UnixListener
+	_ = os.Remove(wire.ZoneSocket)                                // of a host that boots again
+	for _, name := range []string{wire.ZoneSocket, wire.Socket} { // the one that says that the host is up comes last
+		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+		if err != nil {
+			return nil, nil, fmt.Errorf("listen: %w", err)
+		}
+		if name == wire.ZoneSocket { // for every user of a zone; see caller.may
+			if err := os.Chmod(name, 0o666); err != nil {
+				return nil, nil, fmt.Errorf("listen: %w", err)
+			}
+		}
+		listeners = append(listeners, ln)
 	}
-	return s, ln, nil
+	return s, listeners, nil
 }
 
 // assemble makes the backends and the model on them.
@@ -190,16 +200,32 @@ func (s *supervisor) save() error {
 }
 
 // serve answers calls until the host is shut down.
-func (s *supervisor) serve(ln *net.UnixListener) error {
-	stop := context.AfterFunc(s.life, func() { _ = ln.Close() })
+func (s *supervisor) serve(listeners []*net.UnixListener) error {
+	stop := context.AfterFunc(s.life, func() {
+		for _, ln := range listeners {
+			_ = ln.Close()
+		}
+	})
 	defer stop()
+	broken := make(chan error, len(listeners))
+	for _, ln := range listeners {
+		go func() { broken <- s.accept(ln) }()
+	}
+	var errs []error
+	for range listeners {
+		if err := <-broken; s.life.Err() == nil {
+			errs = append(errs, err)
+			s.stop()
+		}
+	}
+	return errors.Join(append(errs, s.shutDown())...)
+}
+
+func (s *supervisor) accept(ln *net.UnixListener) error {
 	for {
 		c, err := ln.AcceptUnix()
 		if err != nil {
-			if s.life.Err() != nil {
-				return s.shutDown()
-			}
-			return errors.Join(err, s.shutDown())
+			return err
 		}
 		s.calls.Go(func() {
 			defer c.Close() //nolint:errcheck // everything was sent

@@ -19,8 +19,16 @@ func Main(argv []string) int {
 	if err != nil {
 		dir = "/"
 	}
+	if argv[0] == "ipmgmtd" && os.Getenv("SMF_FMRI") == "" {
+		fmt.Fprintln(os.Stderr, "ipmgmtd is an smf(7) managed service and cannot be run from the command line")
+		return 22
+	}
+	socket := Socket
+	if _, err := os.Stat(socket); err != nil {
+		socket = ZoneSocket
+	}
 	state, terminal := terminalState()
-	reply, err := Call(Socket, Request{Kind: Run, Argv: argv, Dir: dir, Terminal: terminal}, os.Stdin, os.Stdout, os.Stderr)
+	reply, err := Call(socket, Request{Kind: Run, Argv: argv, Dir: dir, Terminal: terminal}, os.Stdin, os.Stdout, os.Stderr)
 	if terminal {
 		// Whoever had the terminal in raw mode may have been killed.
 		_ = unix.IoctlSetTermios(0, unix.TCSETS, state)

@@ -24,6 +24,10 @@ import (
 // Socket is the supervisor's socket in the host's own file system.
 const Socket = "/run/simhost/supervisor.sock"
 
+// ZoneSocket is another one of it, in what zones of the reddwarf brand have of
+// the host's file system.
+const ZoneSocket = "/usr/lib/simhost/supervisor.sock"
+
 // Kind is what a request asks for.
 type Kind string
 
