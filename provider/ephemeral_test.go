@@ -2,6 +2,7 @@ package provider
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -222,4 +223,41 @@ func TestEphemeralContainersThatAreRefused(t *testing.T) {
 			t.Errorf("nothing says why: %q", w.events.reasons)
 		}
 	})
+}
+
+// TestAgentKilledWhileDebugging: before or after each command that brings an
+// ephemeral container, the next agent goes on, and the container runs once.
+func TestAgentKilledWhileDebugging(t *testing.T) {
+	for i := range 3 { // pull, clone, start
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d/%v", i, after), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t)
+					w.host.hasTools()
+					pod := w.create(testPod())
+					settle(5 * time.Second)
+					before := len(w.host.ran())
+					w.killAt(i, after)
+					pod = w.debug(pod, debugger("tool"))
+					settle(5 * time.Second)
+					w.killAgent()
+					if n := len(w.host.ran()) - before; n > i+1 {
+						t.Fatalf("the agent lived on for %d commands", n)
+					}
+					w.startAgent()
+					settle(time.Minute)
+					w.mustRun()
+					if s := w.status().EphemeralContainerStatuses; len(s) != 1 || s[0].State.Running == nil {
+						t.Errorf("it is %+v", s)
+					}
+					if p := w.host.podinit(testZone); p.started["tool"].Spare != 1 {
+						t.Errorf("podinit was told %+v", p.started["tool"])
+					}
+					w.delete(pod, 30)
+					settle(time.Minute)
+					w.mustBeGone()
+				})
+			})
+		}
+	}
 }
