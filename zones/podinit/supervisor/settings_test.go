@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -237,6 +238,41 @@ func TestSubPaths(t *testing.T) {
 	until(t, c, "web", func(s podinit.ContainerState) bool { return exited(s) && s.Attempt == 100 && s.ConfigError == "" })
 	if log := readLog(t, z, "web/100.log"); strings.Count(log, "of the volume") != 3 || !strings.Contains(log, "F 2770\n") {
 		t.Errorf("the log is %q", log)
+	}
+}
+
+// TestSubPathUnderARace: a container that swaps a directory for a link to the
+// zone's root while others are started with it as their subPath gets them either
+// the directory or nothing.
+func TestSubPathUnderARace(t *testing.T) {
+	z := zonetest.New(t)
+	z.Busybox(t, "web")
+	z.Busybox(t, "flip")
+	z.Write(t, "v/data/real/file", "of the volume\n")
+	z.Write(t, "file", "OF THE ZONE\n")
+	flip := shell("flip", "cd /data; while :; do ln -s / a; mv -T a sub; rm sub; cp -r real b; mv b sub; rm -r sub; done 2>/dev/null")
+	flip.Mounts = []podinit.Mount{{Volume: "data", Target: "/data"}}
+	z.Boot(t, flip)
+	c := z.Client()
+	until(t, c, "flip", running)
+	ran, refused := 0, 0
+	for i := range 60 {
+		web := shell("web", "cat /sub/file; test -e /sub/reddwarf && echo OF THE ZONE")
+		web.Attempt = i
+		web.Mounts = []podinit.Mount{{Volume: "data", SubPath: "sub", Target: "/sub"}}
+		if err := c.Start(t.Context(), web); err != nil {
+			refused++
+			continue
+		}
+		ran++
+		until(t, c, "web", func(s podinit.ContainerState) bool { return exited(s) && s.Attempt == i })
+		if log, err := os.ReadFile(filepath.Join(z.Dir, "logs/web", strconv.Itoa(i)+".log")); err == nil && strings.Contains(string(log), "OF THE ZONE") {
+			t.Fatalf("THE CONTAINER SEES THE ZONE: %s", log)
+		}
+	}
+	t.Logf("%d ran, %d were refused", ran, refused)
+	if ran == 0 {
+		t.Error("none ran: nothing was tested")
 	}
 }
 
