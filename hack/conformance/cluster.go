@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"reddwarf.io/reddwarf/hack/testbed"
 )
@@ -44,7 +46,36 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 	if err := routePods(ctx, bed, host); err != nil {
 		return err
 	}
+	stop, err := startServices(ctx, o, bed, host)
+	if err != nil {
+		return err
+	}
+	defer stop()
 	return runTests(ctx, o, bed.Kubeconfig(), due, have)
+}
+
+// startServices runs the controller of Services on the host until stop is
+// called. If it ends before, tests of Services say so.
+func startServices(ctx context.Context, o options, bed *testbed.Bed, host *testbed.Host) (stop func(), err error) {
+	log, err := os.Create(filepath.Join(o.work, "clusterip.log"))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, bed.Program("host"), "run", host.Name, "--",
+		bed.Program("clusterip"), "--kubeconfig", bed.Kubeconfig(), "--node-name", host.Name, "--uplink", "net0")
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, errors.Join(err, log.Close())
+	}
+	return func() {
+		cancel()
+		cmd.Wait() //nolint:errcheck // it was told to end
+		log.Close()
+	}, nil
 }
 
 // routePods lets the API server reach the pods, whose HTTP servers many tests
