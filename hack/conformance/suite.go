@@ -47,7 +47,12 @@ type report struct {
 
 // list asks the suite for its tests and returns those of the scope in order.
 func list(ctx context.Context, o options) ([]test, error) {
-	file := filepath.Join(o.work, "list.json")
+	dir, err := os.MkdirTemp(o.work, "list-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it is of no use to anybody
+	file := filepath.Join(dir, "list.json")
 	cmd := exec.CommandContext(ctx, filepath.Join(o.suite, "e2e.test"), "--ginkgo.dry-run", "--ginkgo.silence-skips", "--ginkgo.json-report="+file, "--provider=skeleton")
 	cmd.Dir = o.work
 	if out, err := cmd.CombinedOutput(); err != nil {
