@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -269,4 +270,14 @@ func ParseSignal(s string) (Signal, error) {
 		}
 	}
 	return Signal(up), nil
+}
+
+func (u ContainerUsage) validate() error {
+	if err := checkName(u.Name); err != nil {
+		return err
+	}
+	if u.Attempt < 0 || u.CPU < 0 || u.RSS > math.MaxInt64 {
+		return fmt.Errorf("container %s: attempt %d, cpu %d, rss %d", u.Name, u.Attempt, u.CPU, u.RSS)
+	}
+	return nil
 }

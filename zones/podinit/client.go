@@ -46,6 +46,17 @@ func (c *Client) State(ctx context.Context) (State, error) {
 	return *call.reply.State, nil
 }
 
+// Usage returns what the containers that run have used, by container. It is
+// the zone's word: a sum over its processes that no kernel vouches for.
+func (c *Client) Usage(ctx context.Context) ([]ContainerUsage, error) {
+	call, err := c.ask(ctx, Request{Op: OpUsage})
+	if err != nil {
+		return nil, err
+	}
+	defer call.close()
+	return call.reply.Usage, nil
+}
+
 // Watch calls report, from this goroutine only, with the current state and
 // then with every change, though changes in quick succession may come as one.
 // It returns when ctx ends or the connection does, with an error always.
@@ -194,6 +205,11 @@ func parseReply(data []byte) (Reply, error) {
 		}
 		if e.Code < 0 || e.Code > 255 {
 			return Reply{}, fmt.Errorf("%w: reply with code %d", ErrProtocol, e.Code)
+		}
+	}
+	for _, u := range r.Usage {
+		if err := u.validate(); err != nil {
+			return Reply{}, fmt.Errorf("%w: usage: %w", ErrProtocol, err)
 		}
 	}
 	if r.State != nil {

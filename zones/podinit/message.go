@@ -15,6 +15,7 @@ type Op string
 // The operations.
 const (
 	OpState    Op = "state"    // reply carries the State
+	OpUsage    Op = "usage"    // reply carries the usage of what runs
 	OpWatch    Op = "watch"    // State frames until either side ends
 	OpStart    Op = "start"    // Start is set
 	OpSignal   Op = "signal"   // Container and Signal are set
@@ -63,10 +64,11 @@ type ExitStatus struct {
 
 // Reply is podinit's answer to a Request.
 type Reply struct {
-	Version int    `json:"version"`
-	State   *State `json:"state,omitempty"`
-	Data    []byte `json:"data,omitempty"`
-	Error   *Error `json:"error,omitempty"`
+	Version int              `json:"version"`
+	State   *State           `json:"state,omitempty"`
+	Data    []byte           `json:"data,omitempty"`
+	Usage   []ContainerUsage `json:"usage,omitempty"`
+	Error   *Error           `json:"error,omitempty"`
 }
 
 // Reason classes an Error.
@@ -147,7 +149,7 @@ func ParseRequest(data []byte) (Request, error) {
 
 func (r Request) check() error {
 	switch r.Op {
-	case OpState, OpWatch, OpShutdown:
+	case OpState, OpUsage, OpWatch, OpShutdown:
 		return nil
 	case OpStart:
 		if r.Start == nil {

@@ -142,6 +142,18 @@ type State struct {
 	Containers []ContainerState `json:"containers"`
 }
 
+// ContainerUsage is what the running attempt of a container has used: its
+// processes, without any that left both its root and its sessions. CPU is the
+// time of all processors since the attempt began and never falls; RSS is in
+// bytes and counts memory that processes share once for each.
+type ContainerUsage struct {
+	Name    string        `json:"name"`
+	Attempt int           `json:"attempt"`
+	CPU     time.Duration `json:"cpu"`
+	RSS     uint64        `json:"rss"`
+	At      time.Time     `json:"at"`
+}
+
 // Phase is where a container's newest attempt stands.
 type Phase string
 

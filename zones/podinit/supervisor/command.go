@@ -32,9 +32,9 @@ func (r *reaper) command(path string, args []string, env ...string) error {
 	}
 	var words bytes.Buffer
 	_, rerr := words.ReadFrom(in)
-	status := <-exited
-	if status.Exited() && status.ExitStatus() == 0 {
+	last := <-exited
+	if last.status.Exited() && last.status.ExitStatus() == 0 {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("%s: status %d: %s", path, status.ExitStatus(), strings.TrimSpace(words.String())), rerr)
+	return errors.Join(fmt.Errorf("%s: status %d: %s", path, last.status.ExitStatus(), strings.TrimSpace(words.String())), rerr)
 }

@@ -29,6 +29,7 @@ type container struct {
 	leads  map[int]bool // leaders of the sessions that podinit made in it
 	output *output      // while it lives
 	ended  bool
+	usage  usage
 }
 
 func newContainer(s *Supervisor, spec podinit.Container) *container {
@@ -87,10 +88,11 @@ func (c *container) run() {
 		return
 	}
 	close(c.started)
-	status := <-exited
+	last := <-exited
 	finished := time.Now()
+	c.spent(last.cpu)
 	c.end()
-	code, sig := outcome(status)
+	code, sig := outcome(last.status)
 	message := c.message()
 	c.s.states.update(c.spec.Name, func(st *podinit.ContainerState) {
 		st.Phase, st.PID, st.FinishedAt = podinit.Exited, 0, finished
@@ -116,7 +118,7 @@ func outcome(w syscall.WaitStatus) (code, sig int) {
 }
 
 // begin gets the main process going. After an error end must be called too.
-func (c *container) begin() (<-chan syscall.WaitStatus, error) {
+func (c *container) begin() (<-chan exit, error) {
 	root, err := c.mount()
 	if err != nil {
 		return nil, err

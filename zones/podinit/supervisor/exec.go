@@ -90,13 +90,14 @@ func (k *client) converse(c *container, p *process, s *streams) {
 		send(s.out, wire.Stdout)
 		send(s.err, wire.Stderr)
 	}
-	status, ok := k.await(p, gone)
+	last, ok := k.await(p, gone)
+	c.spent(last.cpu)
 	// The process's children may hold its streams open; what it wrote itself
 	// is in the pipe by now.
 	s.drain(drainTime)
 	copies.Wait()
 	if ok {
-		code, sig := outcome(status)
+		code, sig := outcome(last.status)
 		msg, err := json.Marshal(podinit.ExitStatus{Code: code, Signal: sig})
 		if err == nil {
 			k.w.Message(wire.Exit, msg) //nolint:errcheck // the client may have gone
@@ -108,23 +109,23 @@ func (k *client) converse(c *container, p *process, s *streams) {
 
 // await waits for the process. If the client goes first, the process's session
 // is hung up on and then killed, and ok is false.
-func (k *client) await(p *process, gone <-chan struct{}) (status syscall.WaitStatus, ok bool) {
+func (k *client) await(p *process, gone <-chan struct{}) (last exit, ok bool) {
 	select {
-	case status = <-p.exited:
-		return status, true
+	case last = <-p.exited:
+		return last, true
 	case <-gone:
 	}
 	k.signalSession(p.pid, syscall.SIGHUP)
 	timer := time.NewTimer(hangUpTime)
 	defer timer.Stop()
 	select {
-	case status = <-p.exited:
+	case last = <-p.exited:
 	case <-timer.C:
 		k.signalSession(p.pid, syscall.SIGKILL)
-		status = <-p.exited
+		last = <-p.exited
 	}
 	k.signalSession(p.pid, syscall.SIGKILL)
-	return status, false
+	return last, false
 }
 
 // signalSession signals every process of the session that pid leads or led.

@@ -11,7 +11,7 @@ import (
 // process is one that podinit started in a container.
 type process struct {
 	pid    int
-	exited <-chan syscall.WaitStatus
+	exited <-chan exit
 }
 
 // launch starts a stub with the child's ends of streams and returns when it has

@@ -3,13 +3,16 @@ package supervisor
 import (
 	"os"
 	"strings"
+	"time"
 )
 
 // proc is what /proc says of a process.
 type proc struct {
 	pid, ppid, pgid, sid int
-	root                 string // empty if it could not be read
-	program              string // as root
+	root                 string        // empty if it could not be read
+	program              string        // as root
+	cpu                  time.Duration // its own and that of the children that it waited for
+	rss                  uint64        // bytes
 }
 
 // members returns the living processes of a container.
@@ -22,14 +25,16 @@ type proc struct {
 // in the container, as after such a chroot. What has escaped both ways belongs
 // to no container at all; process 1 knows every process that is not of a
 // container, so it counts such strays to whichever container is asked about.
-func (c *container) members() []int {
+func (c *container) members() []int { return c.among(processes()) }
+
+// among returns those of all that are the container's.
+func (c *container) among(all []proc) []int {
 	c.mu.Lock()
 	leads := make(map[int]bool, len(c.leads))
 	for pid := range c.leads {
 		leads[pid] = true
 	}
 	c.mu.Unlock()
-	all := processes()
 	at := make(map[int]proc, len(all))
 	for _, p := range all {
 		at[p.pid] = p

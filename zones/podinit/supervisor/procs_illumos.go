@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 )
 
 // processes lists the living processes of the zone.
@@ -28,9 +29,16 @@ func processes() []proc {
 	return all
 }
 
-// psinfoHead is the beginning of psinfo_t (proc(5)): flag, nlwp, pid, ppid,
-// pgid, sid, each an int.
-const psinfoHead = 6 * 4
+// psinfoHead is the beginning of psinfo_t (proc(5)) of a 64-bit program: flag,
+// nlwp, pid, ppid, pgid and sid, each an int; four ids; addr, size and rssize,
+// which counts KiB, and a pad; the terminal and two percentages, to 88; then
+// start, time and ctime, each of seconds and nanoseconds.
+const (
+	psinfoRSS   = 56
+	psinfoTime  = 104
+	psinfoCTime = 120
+	psinfoHead  = 136
+)
 
 func readProc(pid int) (proc, bool) {
 	dir := "/proc/" + strconv.Itoa(pid)
@@ -48,6 +56,11 @@ func readProc(pid int) (proc, bool) {
 		return proc{}, false
 	}
 	p := proc{pid: pid, ppid: field(3), pgid: field(4), sid: field(5)}
+	wide := func(at int) uint64 { return binary.NativeEndian.Uint64(b[at:]) }
+	p.rss = wide(psinfoRSS) << 10
+	for _, at := range []int{psinfoTime, psinfoCTime} {
+		p.cpu += time.Duration(wide(at))*time.Second + time.Duration(wide(at+8))
+	}
 	p.root, _ = os.Readlink(dir + "/path/root")     //nolint:errcheck // empty says it
 	p.program, _ = os.Readlink(dir + "/path/a.out") //nolint:errcheck // empty says it
 	return p, true

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // processes lists the living processes. One that ends meanwhile is left out,
@@ -44,6 +45,9 @@ func readProc(pid int) (proc, bool) {
 	return p, true
 }
 
+// userHZ is the unit of the times in stat.
+const userHZ = 100
+
 // parseStat reads proc(5)'s stat. The second field is a name in parentheses
 // that may itself hold blanks and parentheses.
 func parseStat(pid int, data []byte) (proc, bool) {
@@ -63,5 +67,22 @@ func parseStat(pid int, data []byte) (proc, bool) {
 		}
 		*into = n
 	}
+	// utime, stime, cutime and cstime are fields 14 to 17, rss is field 24; the
+	// state, f[0], is field 3.
+	if len(f) < 22 {
+		return p, true
+	}
+	for _, ticks := range f[11:15] {
+		n, err := strconv.ParseUint(ticks, 10, 63)
+		if err != nil {
+			return proc{}, false
+		}
+		p.cpu += time.Duration(n) * (time.Second / userHZ)
+	}
+	pages, err := strconv.ParseInt(f[21], 10, 64)
+	if err != nil {
+		return proc{}, false
+	}
+	p.rss = uint64(max(0, pages)) * uint64(os.Getpagesize())
 	return p, true
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -88,6 +89,10 @@ func TestParseStat(t *testing.T) {
 	p, ok := parseStat(5, []byte("5 (a) (b c)) S 2 3 4 0 -1"))
 	if want := (proc{pid: 5, ppid: 2, pgid: 3, sid: 4}); !ok || p != want {
 		t.Errorf("parseStat = %+v, %v", p, ok)
+	}
+	p, ok = parseStat(5, []byte("5 (a) S 2 3 4 0 -1 0 1 1 1 1 10 20 30 40 20 0 1 0 7 4096 3 18446744073709551615"))
+	if !ok || p.cpu != time.Second || p.rss != 3*uint64(os.Getpagesize()) {
+		t.Errorf("parseStat = %+v, %v; want 1 s and 3 pages", p, ok)
 	}
 	for _, bad := range []string{"", "5 a", "5 (a) S 1", "5 (a) S x 2 3", "5 (a) Z 1 2 3 4", "5 (a) X 1 2 3 4"} {
 		if p, ok := parseStat(5, []byte(bad)); ok {

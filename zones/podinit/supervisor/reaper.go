@@ -5,6 +5,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // reaper starts processes and waits for every child, its own or inherited. It
@@ -15,13 +16,20 @@ type reaper struct {
 	signals chan os.Signal
 
 	mu      sync.Mutex
-	waiting map[int]chan<- syscall.WaitStatus
+	waiting map[int]chan<- exit
+}
+
+// exit is how a child of ours ended, and the processor time that it and the
+// descendants that were waited for had used.
+type exit struct {
+	status syscall.WaitStatus
+	cpu    time.Duration
 }
 
 func newReaper() *reaper {
 	r := &reaper{
 		signals: make(chan os.Signal, 1),
-		waiting: map[int]chan<- syscall.WaitStatus{},
+		waiting: map[int]chan<- exit{},
 	}
 	signal.Notify(r.signals, syscall.SIGCHLD)
 	return r
@@ -32,14 +40,14 @@ func (r *reaper) close() { signal.Stop(r.signals) }
 
 // start starts a program. Its status comes by the channel, once. Holding the
 // mutex keeps run from waiting for the child before it is known.
-func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan syscall.WaitStatus, error) {
+func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) (int, <-chan exit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	pid, err := syscall.ForkExec(path, argv, attr)
 	if err != nil {
 		return 0, nil, err
 	}
-	exited := make(chan syscall.WaitStatus, 1)
+	exited := make(chan exit, 1)
 	r.waiting[pid] = exited
 	return pid, exited, nil
 }
@@ -72,7 +80,8 @@ func (r *reaper) reap() {
 	defer r.mu.Unlock()
 	for {
 		var status syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
+		var used syscall.Rusage
+		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, &used)
 		if err == syscall.EINTR {
 			continue
 		}
@@ -81,7 +90,7 @@ func (r *reaper) reap() {
 		}
 		if exited := r.waiting[pid]; exited != nil && (status.Exited() || status.Signaled()) {
 			delete(r.waiting, pid)
-			exited <- status
+			exited <- exit{status, time.Duration(used.Utime.Nano() + used.Stime.Nano())}
 		}
 	}
 }

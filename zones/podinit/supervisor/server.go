@@ -85,6 +85,8 @@ func (k *client) handle(r podinit.Request) {
 	case podinit.OpState:
 		state := s.states.copy()
 		k.reply(podinit.Reply{State: &state})
+	case podinit.OpUsage:
+		k.reply(podinit.Reply{Usage: s.usages()})
 	case podinit.OpWatch:
 		k.watch()
 	case podinit.OpStart:
