@@ -36,12 +36,16 @@ func number(name string, v uint64) statistic {
 
 func text(name, v string) statistic { return statistic{name, v, true} }
 
+// arcLeast is what ZFS' cache holds at the least, arc_c_min.
+const arcLeast = 64 << 20
+
 // pageSize is that of i86pc.
 const pageSize = 4096
 
 // kstats reads every kstat, in the order in which kstat(8) prints them.
 func (m *Model) kstats(ctx context.Context) ([]kstat, error) {
-	all := m.machineKstats()
+	var all []kstat
+	var used Usage
 	global := Zone{Name: "global", Booted: m.bootTime()}
 	all = append(all, m.zoneKstats(global, Usage{})...)
 	for _, z := range m.cfg.Zones.Active(ctx) {
@@ -50,7 +54,13 @@ func (m *Model) kstats(ctx context.Context) ([]kstat, error) {
 			continue // it has just halted, and its kstats with it
 		}
 		all = append(all, m.zoneKstats(z, u)...)
+		used.RSS += u.RSS
+		used.Processes += u.Processes
+		m.mu.Lock()
+		m.spent[z.ID] = max(m.spent[z.ID], u.CPUNanoseconds)
+		m.mu.Unlock()
 	}
+	all = append(all, m.machineKstats(used)...)
 	links, err := m.cfg.Links.Stats(ctx)
 	if err != nil {
 		return nil, err
@@ -70,16 +80,40 @@ func (m *Model) bootTime() time.Time {
 	return m.booted
 }
 
-func (m *Model) machineKstats() []kstat {
+// globalProcesses is how many processes the global zone is said to have.
+const globalProcesses = 40
+
+// maxProcesses is v_proc of a machine that was not tuned.
+const maxProcesses = 30000
+
+// machineKstats are those of the whole machine, whose zones use so much. What
+// they do not use is free: there is no kernel and no cache here that would.
+func (m *Model) machineKstats(used Usage) []kstat {
 	boot := m.bootTime()
 	pages := m.cfg.Memory / pageSize
+	free := (m.cfg.Memory - min(m.cfg.Memory, used.RSS)) / pageSize
+	up := uint64(m.now().Sub(boot))
+	var busy uint64
+	m.mu.Lock()
+	for _, n := range m.spent {
+		busy += n
+	}
+	m.mu.Unlock()
+	busy /= uint64(m.cfg.CPUs)
 	all := []kstat{
 		{module: "unix", name: "system_misc", class: "misc", statistics: []statistic{
 			number("avenrun_15min", 0), number("avenrun_1min", 0), number("avenrun_5min", 0),
 			number("boot_time", uint64(boot.Unix())), number("ncpus", uint64(m.cfg.CPUs)),
+			number("nproc", uint64(globalProcesses+used.Processes)),
 		}},
 		{module: "unix", name: "system_pages", class: "pages", statistics: []statistic{
-			number("freemem", pages/2), number("pagesfree", pages/2), number("pagestotal", pages), number("physmem", pages),
+			number("freemem", free), number("pagesfree", free), number("pagestotal", pages), number("physmem", pages),
+		}},
+		{module: "unix", name: "var", class: "misc", statistics: []statistic{
+			number("v_maxup", maxProcesses-5), number("v_maxupttl", maxProcesses-1), number("v_proc", maxProcesses),
+		}},
+		{module: "zfs", name: "arcstats", class: "misc", statistics: []statistic{
+			number("c", arcLeast), number("c_max", m.cfg.Memory/2), number("c_min", arcLeast), number("size", arcLeast),
 		}},
 	}
 	for i := range m.cfg.CPUs {
@@ -87,6 +121,9 @@ func (m *Model) machineKstats() []kstat {
 			text("brand", "Simulated processor"), number("chip_id", 0), number("clock_MHz", 1000), number("core_id", uint64(i)),
 			text("cpu_type", "i386"), text("fpu_type", "i387 compatible"), text("implementation", "x86 (simulated clock 1000 MHz)"),
 			text("state", "on-line"), number("state_begin", uint64(boot.Unix())),
+		}}, kstat{module: "cpu", instance: i, name: "sys", class: "misc", statistics: []statistic{
+			number("cpu_nsec_dtrace", 0), number("cpu_nsec_idle", up-min(up, busy)), number("cpu_nsec_intr", 0),
+			number("cpu_nsec_kernel", 0), number("cpu_nsec_user", busy),
 		}})
 	}
 	return all

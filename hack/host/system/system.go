@@ -104,6 +104,7 @@ type Model struct {
 	mu       sync.Mutex
 	services []*service
 	samples  map[int]cpuSample // by zone
+	spent    map[int]uint64    // nanoseconds of processor time, by zone, also of those that are gone
 }
 
 // New returns a machine that has just booted.
@@ -120,7 +121,7 @@ func New(cfg Config) *Model {
 	if cfg.Memory == 0 {
 		cfg.Memory = 8 << 30
 	}
-	m := &Model{cfg: cfg, now: cfg.Clock}
+	m := &Model{cfg: cfg, now: cfg.Clock, spent: map[int]uint64{}}
 	if m.now == nil {
 		m.now = time.Now
 	}
