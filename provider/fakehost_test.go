@@ -38,6 +38,8 @@ type fakeHost struct {
 	nextID   int
 	commands []string
 
+	used fakeUse
+
 	// program says what an attempt of a container does.
 	program func(container string, attempt int) behaviour
 

@@ -326,8 +326,8 @@ func (w *world) startAgent() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := session{w.host, ctx}
 	w.p, err = New(Config{
-		Node: testNode(), Ledger: store, Zones: s, Dial: s.dial, Storage: storageSession{s}, Images: s, Links: s, Ports: s,
-		Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
+		Node: testNode(), Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Images: s, Links: s,
+		Ports: s, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})
 	if err != nil {

@@ -43,7 +43,7 @@ func (p *Provider) Logs(ctx context.Context, namespace, pod, container string, o
 	l := &logStream{PipeReader: r, cancel: cancel, done: make(chan struct{})}
 	ended := make(chan struct{})
 	options.Ended = ended
-	dir := filepath.Join(p.c.Storage.PodDir(w.uid), translate.LogDir)
+	dir := w.logDir()
 	go func() {
 		defer close(l.done)
 		watched := make(chan struct{})
@@ -59,6 +59,9 @@ func (p *Provider) Logs(ctx context.Context, namespace, pod, container string, o
 	}()
 	return l, nil
 }
+
+// logDir is where the pod's logs are on the host.
+func (w *worker) logDir() string { return filepath.Join(w.p.c.Storage.PodDir(w.uid), translate.LogDir) }
 
 // logStream is a log that is being read. Closing it ends the reading.
 type logStream struct {
@@ -152,8 +155,7 @@ func (w *worker) explain(pod *corev1.Pod, before ledger.State, after *ledger.Sta
 		}
 		var out bytes.Buffer
 		lines := int64(fallbackLines)
-		dir := filepath.Join(w.p.c.Storage.PodDir(w.uid), translate.LogDir)
-		err := logs.Read(context.Background(), dir, logs.Path(c.Name, is.Exit.Attempt), logs.Options{Tail: &lines}, &out)
+		err := logs.Read(context.Background(), w.logDir(), logs.Path(c.Name, is.Exit.Attempt), logs.Options{Tail: &lines}, &out)
 		if err != nil {
 			w.p.c.Log.Warnf("pod %s/%s: the log of %s cannot explain its end: %v", w.namespace, w.name, c.Name, err)
 			continue

@@ -52,6 +52,7 @@ type Podinit interface {
 	Start(ctx context.Context, c podinit.Container) error
 	Signal(ctx context.Context, container, signal string) error
 	Kill(ctx context.Context, container string) error
+	Usage(ctx context.Context) ([]podinit.ContainerUsage, error)
 	Exec(ctx context.Context, r podinit.ExecRequest, s podinit.Streams) (podinit.ExitStatus, error)
 	Attach(ctx context.Context, container string, s podinit.Streams) error
 	Forward(ctx context.Context, port uint16) (io.ReadWriteCloser, error)
@@ -69,6 +70,9 @@ type Storage interface {
 	RemovePod(ctx context.Context, uid string) error
 	Pods(ctx context.Context) ([]storage.Pod, error)
 	PodDir(uid string) string
+	Usage(ctx context.Context) (map[string]storage.PodUsage, error)
+	Capacity(ctx context.Context) (storage.Capacity, error)
+	Images(ctx context.Context) ([]storage.ImageDataset, error)
 }
 
 // Images brings images to the host.
@@ -135,6 +139,7 @@ type Config struct {
 	Node      translate.Node
 	Ledger    *ledger.Store
 	Zones     Zones
+	Host      Host
 	Dial      func(zone zones.Zone) Podinit
 	Storage   Storage
 	Images    Images
@@ -178,10 +183,11 @@ type Logger interface {
 
 // Provider runs the pods of this node.
 type Provider struct {
-	c      Config
-	survey *survey
-	gates  gates
-	status *publisher
+	c       Config
+	survey  *survey
+	gates   gates
+	status  *publisher
+	sampler sampler
 
 	mu      sync.Mutex
 	workers map[string]*worker // by UID
@@ -202,6 +208,7 @@ func New(c Config) (*Provider, error) {
 	p := &Provider{c: c, workers: map[string]*worker{}, corrupt: map[string]bool{}, gates: newGates(c)}
 	p.survey = newSurvey(c.Zones.List, c.SurveyInterval, p.zoneChanged)
 	p.status = newPublisher(p)
+	p.sampler.p = p
 	if err := p.load(); err != nil {
 		return nil, err
 	}

@@ -320,6 +320,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		},
 		Ledger: records,
 		Zones:  provider.WithHostPods(a.zones, a.hostPods()),
+		Host:   a,
 		Dial: func(z zones.Zone) provider.Podinit {
 			transport := transport
 			if z.Brand == hostpods.Brand {
@@ -361,6 +362,16 @@ func apiServer(c *rest.Config) string {
 		return net.JoinHostPort(u.Hostname(), "443")
 	}
 	return u.Host
+}
+
+// Usage implements provider.Host.
+func (a *agent) Usage(ctx context.Context) (globalzone.Usage, error) {
+	return globalzone.ReadUsage(ctx, a.host, translate.LinkPrefix+"*")
+}
+
+// Refused implements provider.Host.
+func (a *agent) Refused(ctx context.Context, zone int) (uint64, error) {
+	return globalzone.ReadRefused(ctx, a.host, zone)
 }
 
 // port is where the API server finds the kubelet API.

@@ -29,12 +29,11 @@ func (s *Server) newRoutes() http.Handler {
 	mux.HandleFunc("GET /runningpods", s.serveRunningPods)
 	mux.HandleFunc("GET /runningpods/{$}", s.serveRunningPods)
 	mux.HandleFunc("GET /stats/summary", s.serveStats)
+	mux.HandleFunc("GET /stats/summary/{$}", s.serveStats)
+	mux.HandleFunc("GET /metrics/resource", s.serveResourceMetrics)
 	mux.HandleFunc("GET /healthz", s.serveHealth)
 	if s.config.Metrics != nil {
 		mux.Handle("GET /metrics", s.config.Metrics)
-	}
-	if s.config.ResourceMetrics != nil {
-		mux.Handle("GET /metrics/resource", s.config.ResourceMetrics)
 	}
 	if s.config.Configz != nil {
 		mux.HandleFunc("GET /configz", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, r, s.config.Configz()) })
@@ -61,15 +60,6 @@ func podList(pods []*corev1.Pod, want func(*corev1.Pod) bool) corev1.PodList {
 		}
 	}
 	return list
-}
-
-func (s *Server) serveStats(w http.ResponseWriter, r *http.Request) {
-	summary, err := s.config.Pods.StatsSummary(r.Context())
-	if err != nil {
-		writeError(w, r, err)
-		return
-	}
-	writeJSON(w, r, summary)
 }
 
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {

@@ -78,9 +78,8 @@ type Config struct {
 
 	// Healthy says for /healthz whether the agent works. nil means always.
 	Healthy func(ctx context.Context) error
-	// Metrics answers /metrics, ResourceMetrics /metrics/resource. A path
-	// without a handler is not found.
-	Metrics, ResourceMetrics http.Handler
+	// Metrics answers /metrics. Without a handler it is not found.
+	Metrics http.Handler
 	// Configz returns the agent's configuration for /configz, as JSON. nil
 	// means that the path is not found.
 	Configz func() any

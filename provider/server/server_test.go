@@ -77,7 +77,7 @@ func TestAccess(t *testing.T) {
 		{"no profiling", nil, "T-admin", "GET", "/debug/pprof/", 404},
 		{"no run", nil, "T-admin", "POST", "/run/ns/web/c?cmd=id", 404},
 		{"no root", nil, "T-admin", "GET", "/", 404},
-		{"no resource metrics here", nil, "T-admin", "GET", "/metrics/resource", 404},
+		{"resource metrics", nil, "T-admin", "GET", "/metrics/resource", 200},
 		{"put", nil, "T-admin", "PUT", "/pods", 405},
 		{"post to pods", nil, "T-admin", "POST", "/pods", 405},
 		{"dots", nil, "T-scraper", "GET", "/metrics/../pods", 400},

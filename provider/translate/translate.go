@@ -137,7 +137,10 @@ const ZonePrefix = "rdw-"
 
 // LinkName returns the name of the VNIC of a slot. dladm(8) wants a letter
 // first and a number without leading zero last.
-func LinkName(slot int) string { return fmt.Sprintf("rdw%d", slot) }
+func LinkName(slot int) string { return fmt.Sprintf("%s%d", LinkPrefix, slot) }
+
+// LinkPrefix begins the names of the VNICs of pods.
+const LinkPrefix = "rdw"
 
 // Hostname returns the host name inside the pod, as a kubelet chooses it.
 func Hostname(pod *corev1.Pod) string {
