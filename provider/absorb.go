@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,12 +51,16 @@ func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.Container
 			return false
 		}
 		r.Phase, r.StartedAt = podinit.Running, notAfter(c.StartedAt, now)
+		r.User = userOf(c)
 		if !translate.AwaitsHook(container(pod, r.Name), r) {
 			up(pod, r)
 		}
 		return true
 	case podinit.Exited:
 		r.StartedAt = notAfter(c.StartedAt, now)
+		if c.StartError == "" {
+			r.User = userOf(c)
+		}
 		stop := r.Stop
 		ended(r, exitOf(c, now), pod, now)
 		if stop != nil && stop.Restart && st.Deletion == nil && st.End == nil && !translate.Restarts(pod, r.Name, exitCode(r)) {
@@ -66,6 +71,10 @@ func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.Container
 		return true
 	}
 	return false
+}
+
+func userOf(c *podinit.ContainerState) *ledger.User {
+	return &ledger.User{UID: c.UID, GID: c.GID, Groups: slices.Clone(c.Groups)}
 }
 
 // up takes in that an attempt runs and its postStart hook, if it has one, has
@@ -150,6 +159,7 @@ func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time
 		}
 	}
 	st.Boot, st.Initialized = "", false
+	st.Applied = st.Configured // what a later boot has until it is configured anew
 	switch {
 	case st.Deletion != nil || st.End != nil:
 		if st.End == nil {

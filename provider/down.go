@@ -14,7 +14,11 @@ import (
 func (v view) stop() step {
 	switch v.zone {
 	case zones.Running:
-		return v.terminate(ending{v.st.End.At, grace(v.pod)})
+		g := grace(v.pod)
+		if v.st.End.Grace > 0 {
+			g = v.st.End.Grace
+		}
+		return v.terminate(ending{v.st.End.At, g})
 	case zones.Ready, zones.ShuttingDown, zones.Down, zones.Mounted:
 		return v.try(actHalt, "")
 	}

@@ -69,6 +69,7 @@ type fakeZone struct {
 	state  zones.State
 	id     int
 	config zones.Config
+	limits zones.Limits // of the running zone
 	init   *fakePodinit // nil unless running
 	spares map[int]bool // the places in which there is a root
 }
@@ -217,6 +218,7 @@ func (s session) Boot(ctx context.Context, name string) error {
 			return err
 		}
 		z.state, z.id = zones.Running, s.nextID
+		z.limits = zones.Limits{CPUCap: z.config.CPUCap, CPUShares: z.config.CPUShares, Memory: z.config.Memory}
 		return nil
 	})
 }
@@ -234,6 +236,20 @@ func (s session) Halt(ctx context.Context, name string) error {
 			s.stopLocked(z)
 		}
 		return nil
+	})
+}
+
+// SetLimits changes a running zone, not its configuration.
+func (s session) SetLimits(ctx context.Context, name string, l zones.Limits) error {
+	return s.do(ctx, "prctl", func() error {
+		z, err := s.zone(name, zones.Running)
+		if err == nil && s.used.zones[z.id].Swap > int64(l.Memory.Swap) && l.Memory.Swap > 0 {
+			err = zones.ErrBelowUsage
+		}
+		if err == nil {
+			z.limits = l
+		}
+		return err
 	})
 }
 

@@ -32,6 +32,7 @@ const (
 	actRefresh     action = "refresh"     // write the volumes again
 	actLost        action = "lost"        // take in that the zone's last boot is over
 	actEnd         action = "end"         // the pod's life is over
+	actResize      action = "resize"      // give the running zone its new limits
 	actPostStart   action = "postStart"   // begin a container's postStart hook
 	actPreStop     action = "preStop"     // begin a container's preStop hook
 	actSignal      action = "signal"      // ask one container to stop
@@ -256,6 +257,9 @@ func (v view) prepare() step {
 	}
 	switch v.zone {
 	case zones.Installed:
+		if v.st.Configured != nil && !v.st.Configured.Equal(v.st.Allocated) {
+			return v.try(actUninstall, "") // it would boot with the limits of before a resize
+		}
 		return v.try(actBoot, "")
 	case zones.Configured:
 		if !v.have.configured {
@@ -283,10 +287,15 @@ func (v view) follow() step {
 		return v.try(actEnd, "")
 	}
 	out := wait(time.Time{})
+	if resizes(v.st) {
+		out = v.try(actResize, "")
+	}
 	if !v.refreshAt.IsZero() {
-		if out = wait(v.refreshAt); !v.refreshAt.After(v.now) {
-			out = v.try(actRefresh, "")
+		at := wait(v.refreshAt)
+		if !v.refreshAt.After(v.now) {
+			at = v.try(actRefresh, "")
 		}
+		out = sooner(out, at)
 	}
 	if !v.have.ports && translate.HasHostPorts(v.pod) {
 		out = sooner(v.try(actExpose, ""), out)

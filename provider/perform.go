@@ -37,6 +37,8 @@ func (w *worker) perform(ctx context.Context, s step) error {
 		return w.start(ctx, s.container)
 	case actRestart:
 		return w.restart(s.container)
+	case actResize:
+		return w.resize(ctx)
 	case actRefresh:
 		return w.refreshVolumes(ctx)
 	case actLost:
@@ -65,7 +67,7 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 		return translate.Input{}, err
 	}
 	in := translate.Input{
-		Pod: pod, Node: w.p.c.Node, Brand: brands[0], Slot: st.Slot,
+		Pod: translate.WithResources(pod, st.Allocated), Node: w.p.c.Node, Brand: brands[0], Slot: st.Slot,
 		Images:  map[string]*ledger.Image{},
 		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster,
 	}
@@ -257,6 +259,9 @@ func (w *worker) bringUp(ctx context.Context, a action) error {
 			return err
 		}
 		if err := w.p.c.Zones.Configure(ctx, translate.Zone(in, w.datasets)); err != nil {
+			return err
+		}
+		if err := w.configured(translate.Resources(in.Pod)); err != nil {
 			return err
 		}
 		w.have.configured = true

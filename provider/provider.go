@@ -44,6 +44,7 @@ type Zones interface {
 	Boot(ctx context.Context, name string) error
 	Halt(ctx context.Context, name string) error
 	Delete(ctx context.Context, name string) error
+	SetLimits(ctx context.Context, name string, l zones.Limits) error
 }
 
 // Podinit is the channel into one zone.
@@ -318,6 +319,7 @@ func (p *Provider) named(namespace, name string) *worker {
 
 // forget drops a worker whose pod has left nothing behind.
 func (p *Provider) forget(w *worker) {
+	defer p.retryResizes()
 	p.c.Cluster.Unregister(types.UID(w.uid))
 	p.mu.Lock()
 	defer p.mu.Unlock()

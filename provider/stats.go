@@ -219,7 +219,7 @@ func (s *sampler) measureSpace(ctx context.Context, running map[string]podSample
 // logSizes returns the bytes of each container's logs.
 func (w *worker) logSizes() map[string]int64 {
 	out := map[string]int64{}
-	for _, c := range translate.AllContainers(w.object()) {
+	for _, c := range translate.EveryContainer(w.object()) {
 		n, err := logs.Size(w.logDir(), c.Name)
 		if err == nil {
 			out[c.Name] = n

@@ -265,6 +265,9 @@ func (w *worker) run(ctx context.Context) {
 // look collects what the next decision is made from. What podinit reported is
 // in the record before anything is decided on it.
 func (w *worker) look(ctx context.Context) (view, error) {
+	if err := w.allocate(); err != nil {
+		return view{}, err
+	}
 	z := w.p.survey.zone(w.zone)
 	w.followZone(ctx, z)
 	now := time.Now()

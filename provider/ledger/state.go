@@ -42,6 +42,19 @@ type State struct {
 	// done their work: once another container has run.
 	Initialized bool `json:"initialized,omitempty"`
 
+	// Allocated are the resources that were granted to the pod: those that it
+	// was accepted with, or a newer wish that this node had room for.
+	// Configured are those that its zone's configuration has, and Applied those
+	// that its running zone has; both are nil until there is one.
+	Allocated  Resources `json:"allocated,omitempty"`
+	Configured Resources `json:"configured,omitempty"`
+	Applied    Resources `json:"applied,omitempty"`
+
+	// Pending is set while the pod wishes for resources that it has not been
+	// granted, and Resizing while it has been but its zone has not got them.
+	Pending  *Resize `json:"pending,omitempty"`
+	Resizing *Resize `json:"resizing,omitempty"`
+
 	// End is set once the pod will never run again.
 	End *End `json:"end,omitempty"`
 
@@ -62,6 +75,10 @@ type End struct {
 	Reason  string          `json:"reason,omitempty"`
 	Message string          `json:"message,omitempty"`
 	At      time.Time       `json:"at"`
+
+	// Grace is how long after At containers that still run may take to stop;
+	// 0 means what the pod says.
+	Grace time.Duration `json:"grace,omitempty"`
 }
 
 // Deletion is a request to remove a pod.
@@ -125,8 +142,18 @@ type Container struct {
 	// nothing for a container without one.
 	Hooked bool `json:"hooked,omitempty"`
 
+	// User is what the newest attempt that ran was started as.
+	User *User `json:"user,omitempty"`
+
 	// Stop is set while this attempt is to end though its pod goes on.
 	Stop *Stop `json:"stop,omitempty"`
+}
+
+// User is the identity of a process.
+type User struct {
+	UID    int64   `json:"uid"`
+	GID    int64   `json:"gid"`
+	Groups []int64 `json:"groups,omitempty"`
 }
 
 // Stop is a wish to end one attempt of a container, which then counts as any
@@ -173,7 +200,10 @@ func (s State) Clone() State {
 		c.Containers[i].Last = clone(c.Containers[i].Last)
 		c.Containers[i].Image = clone(c.Containers[i].Image)
 		c.Containers[i].Stop = clone(c.Containers[i].Stop)
+		c.Containers[i].User = clone(c.Containers[i].User)
 	}
+	c.Allocated, c.Configured, c.Applied = s.Allocated.Clone(), s.Configured.Clone(), s.Applied.Clone()
+	c.Pending, c.Resizing = clone(s.Pending), clone(s.Resizing)
 	c.End = clone(s.End)
 	c.Deletion = clone(s.Deletion)
 	return c

@@ -2,6 +2,8 @@ package translate
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -96,7 +98,7 @@ func (a *admission) pod(pod *corev1.Pod, node Node) {
 	a.when(s.HostIPC, "hostIPC")
 	a.when(s.HostUsers != nil && !*s.HostUsers, "hostUsers: false")
 	a.when(len(s.ResourceClaims) > 0, "resourceClaims")
-	a.when(s.Resources != nil && (len(s.Resources.Limits) > 0 || len(s.Resources.Requests) > 0), "pod-level resources")
+	a.resources("resources", s.Resources)
 	if isTrue(s.SetHostnameAsFQDN) {
 		a.when(len(FQDN(pod, node)) > 63, "setHostnameAsFQDN with a name longer than 63 characters")
 	}
@@ -109,8 +111,9 @@ func (a *admission) podSecurity(s *corev1.PodSecurityContext) {
 	a.when(s.WindowsOptions != nil, "securityContext.windowsOptions")
 	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
 	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")
-	a.when(s.SupplementalGroupsPolicy != nil && *s.SupplementalGroupsPolicy != corev1.SupplementalGroupsPolicyMerge,
-		"securityContext.supplementalGroupsPolicy: Strict")
+	p := s.SupplementalGroupsPolicy
+	a.when(p != nil && *p != corev1.SupplementalGroupsPolicyMerge && *p != corev1.SupplementalGroupsPolicyStrict,
+		"securityContext.supplementalGroupsPolicy: %s", deref(p))
 }
 
 func localSeccomp(p *corev1.SeccompProfile) bool {
@@ -219,9 +222,7 @@ func (a *admission) container(list string, c *corev1.Container) {
 			"volumeMounts[%s].recursiveReadOnly: Enabled", m.MountPath)
 		a.when(len(m.BindMountOptions) > 0, "volumeMounts[%s].bindMountOptions", m.MountPath)
 	}
-	for name := range c.Resources.Limits {
-		a.when(!knownResource(name), "resources: %s", name)
-	}
+	a.resources("resources", &c.Resources)
 	a.containerSecurity(c.SecurityContext)
 }
 
@@ -234,6 +235,23 @@ func (a *admission) containerSecurity(s *corev1.SecurityContext) {
 	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
 	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")
 	a.when(s.ProcMount != nil && *s.ProcMount != corev1.DefaultProcMount, "securityContext.procMount")
+}
+
+// resources refuses what is limited or requested and not known, in the order of
+// the names.
+func (a *admission) resources(field string, r *corev1.ResourceRequirements) {
+	if r == nil {
+		return
+	}
+	names := map[corev1.ResourceName]bool{}
+	for _, list := range []corev1.ResourceList{r.Limits, r.Requests} {
+		for name := range list {
+			names[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		a.when(!knownResource(name), "%s: %s", field, name)
+	}
 }
 
 func knownResource(name corev1.ResourceName) bool {

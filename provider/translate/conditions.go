@@ -6,12 +6,15 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"reddwarf.io/reddwarf/provider/ledger"
 )
 
 // ownConditions are the types that a node agent writes. All others are left to
 // their writers.
 var ownConditions = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+	corev1.PodResizePending, corev1.PodResizeInProgress,
 }
 
 // OwnCondition reports whether conditions of type t are written by us.
@@ -29,9 +32,12 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 	own := []corev1.PodCondition{
 		sandbox, o.initializedCondition(s), ready, containers, condition(corev1.PodScheduled, true),
 	}
+	own = append(own, o.resizeConditions()...)
 	var out []corev1.PodCondition
 	for _, c := range own {
-		c.ObservedGeneration = o.Pod.Generation
+		if c.ObservedGeneration == 0 {
+			c.ObservedGeneration = o.Pod.Generation
+		}
 		c.LastTransitionTime = when(o.Now)
 		if have := find(o.Pod.Status.Conditions, c.Type); have != nil {
 			c.LastProbeTime = have.LastProbeTime
@@ -44,6 +50,23 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 	for _, c := range o.Pod.Status.Conditions {
 		if !OwnCondition(c.Type) {
 			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// resizeConditions tell of a wish for other resources that has not been granted,
+// and of one that has been and is not in force. Both may be.
+func (o Observed) resizeConditions() []corev1.PodCondition {
+	var out []corev1.PodCondition
+	for _, r := range []struct {
+		kind corev1.PodConditionType
+		of   *ledger.Resize
+	}{{corev1.PodResizePending, o.State.Pending}, {corev1.PodResizeInProgress, o.State.Resizing}} {
+		if r.of != nil && !o.over() {
+			out = append(out, corev1.PodCondition{
+				Type: r.kind, Status: corev1.ConditionTrue, Reason: r.of.Reason, Message: r.of.Message, ObservedGeneration: r.of.Generation,
+			})
 		}
 	}
 	return out

@@ -205,6 +205,7 @@ func secure(pc *podinit.Container, pod *corev1.Pod, c *corev1.Container) error {
 		pc.RunAsUser, pc.RunAsGroup = p.RunAsUser, p.RunAsGroup
 		pc.RunAsNonRoot = isTrue(p.RunAsNonRoot)
 		pc.SupplementalGroups = slices.Clone(p.SupplementalGroups)
+		pc.StrictGroups = p.SupplementalGroupsPolicy != nil && *p.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict
 		if p.FSGroup != nil && !slices.Contains(pc.SupplementalGroups, *p.FSGroup) {
 			pc.SupplementalGroups = append(pc.SupplementalGroups, *p.FSGroup)
 		}

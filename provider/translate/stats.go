@@ -52,7 +52,7 @@ func PodStats(m Measured) statsv1alpha1.PodStats {
 	}
 	limit, _ := effective(m.Pod, corev1.ResourceMemory, true)
 	out.Memory = memoryStats(m.At, m.rss(), limit/1000)
-	for _, c := range AllContainers(m.Pod) {
+	for _, c := range EveryContainer(m.Pod) {
 		if r := m.State.Container(c.Name); r != nil && r.Phase == podinit.Running {
 			if s, ok := m.container(c, r); ok {
 				out.Containers = append(out.Containers, s)
@@ -121,7 +121,7 @@ func (m Measured) container(c *corev1.Container, r *ledger.Container) (statsv1al
 // podinit, so that the zone's counters are its own.
 func (m Measured) alone(name string) bool {
 	r := m.State.Container(name)
-	return len(AllContainers(m.Pod)) == 1 && r != nil && r.Attempt == 0
+	return len(EveryContainer(m.Pod)) == 1 && r != nil && r.Attempt == 0
 }
 
 // volumes are the volumes that have a dataset of their own.

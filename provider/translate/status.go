@@ -69,6 +69,7 @@ func Status(o Observed) corev1.PodStatus {
 	s.InitContainerStatuses = o.containers(o.Pod.Spec.InitContainers)
 	s.ContainerStatuses = o.containers(o.Pod.Spec.Containers)
 	s.EphemeralContainerStatuses = o.ephemeral()
+	s.AllocatedResources, s.Resources = o.podResources()
 	s.Phase, s.Reason, s.Message = o.phase(), "", ""
 	if o.over() {
 		s.Reason, s.Message = o.State.End.Reason, o.State.End.Message
@@ -195,7 +196,36 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 	}
 	runs := r.Phase == podinit.Running && r.Started && !AwaitsHook(c, r)
 	s.Started = &runs
+	o.details(&s, c, r)
 	return s
+}
+
+// details are what a kubelet says of a container that has been made: what it
+// was granted and what it has, as whom it runs, and its mounts.
+func (o Observed) details(s *corev1.ContainerStatus, c *corev1.Container, r *ledger.Container) {
+	for _, m := range c.VolumeMounts {
+		v := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
+		if m.ReadOnly {
+			off := corev1.RecursiveReadOnlyDisabled
+			v.RecursiveReadOnly = &off
+		}
+		s.VolumeMounts = append(s.VolumeMounts, v)
+	}
+	if s.ContainerID == "" {
+		return
+	}
+	granted, ok := o.State.Allocated[c.Name]
+	if !ok {
+		granted = c.Resources
+	}
+	has := granted
+	if applied, ok := o.State.Applied[c.Name]; ok && s.State.Running != nil {
+		has = applied
+	}
+	s.AllocatedResources, s.Resources = granted.Requests, &has
+	if u := r.User; u != nil {
+		s.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: u.UID, GID: u.GID, SupplementalGroups: u.Groups}}
+	}
 }
 
 // backingOff reports whether an ended container waits for its next attempt.

@@ -355,9 +355,9 @@ func TestLimits(t *testing.T) {
 	}{
 		{"none", []corev1.ResourceList{nil}, []corev1.ResourceList{nil}, 0, 0, 0, 0},
 		{"requests only", []corev1.ResourceList{nil}, []corev1.ResourceList{list("250m", "1G")}, 0, 25, 0, 0},
-		{"all limited", []corev1.ResourceList{list("5m", "1G"), list("1", "1Gi")}, []corev1.ResourceList{nil, nil}, 101, 0, 1e9 + 1<<30, 1e9 + 1<<30},
-		{"one unlimited", []corev1.ResourceList{list("1", "1G"), nil}, []corev1.ResourceList{nil, nil}, 0, 0, 0, 0},
-		{"little memory", []corev1.ResourceList{list("", "10Mi")}, []corev1.ResourceList{nil}, 0, 0, 10 << 20, 50 << 20},
+		{"all limited", []corev1.ResourceList{list("5m", "1G"), list("1", "1Gi")}, []corev1.ResourceList{nil, nil}, 101, 1, 1e9 + 1<<30, 1e9 + 1<<30},
+		{"one unlimited", []corev1.ResourceList{list("1", "1G"), nil}, []corev1.ResourceList{nil, nil}, 0, 1, 0, 0},
+		{"little memory", []corev1.ResourceList{list("", "10Mi")}, []corev1.ResourceList{nil}, 0, 1, 10 << 20, 50 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := pod()
@@ -365,8 +365,7 @@ func TestLimits(t *testing.T) {
 			for i := range tt.limits {
 				p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Resources: corev1.ResourceRequirements{Limits: tt.limits[i], Requests: tt.requests[i]}})
 			}
-			var c zones.Config
-			limits(&c, p)
+			c := Limits(p)
 			if c.CPUCap != tt.cap || c.CPUShares != tt.shares || c.Memory.Physical != tt.physical || c.Memory.Swap != tt.swap {
 				t.Errorf("cap %d, shares %d, memory %+v", c.CPUCap, c.CPUShares, c.Memory)
 			}

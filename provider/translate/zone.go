@@ -77,7 +77,8 @@ func Zone(in Input, d Datasets) zones.Config {
 		link = withRouter(link, g)
 	}
 	c.Links = []zones.Link{link}
-	limits(&c, pod)
+	l := Limits(pod)
+	c.CPUCap, c.CPUShares, c.Memory = l.CPUCap, l.CPUShares, l.Memory
 	return c
 }
 
@@ -152,35 +153,6 @@ func volumeMounts(in Input, d Datasets) []zones.Mount {
 	return mounts
 }
 
-// minSwap is the least that zonecfg(8) accepts for capped-memory swap.
-const minSwap = 50 << 20
-
-// limits applies the pod's resources. A cap exists only where every container
-// has a limit; requests are shares, never caps.
-func limits(c *zones.Config, pod *corev1.Pod) {
-	if milli, ok := effective(pod, corev1.ResourceCPU, true); ok {
-		c.CPUCap = int((milli + 9) / 10) // hundredths of a processor, rounded up
-	}
-	if milli, _ := effective(pod, corev1.ResourceCPU, false); milli > 0 {
-		c.CPUShares = min(uint64(max(1, milli/10)), maxShares)
-	}
-	if milli, ok := effective(pod, corev1.ResourceMemory, true); ok {
-		bytes := uint64(milli / 1000)
-		c.Memory = zones.Memory{Physical: bytes, Swap: max(bytes, minSwap)}
-	}
-}
-
-// maxShares is the largest value of zone.cpu-shares.
-const maxShares = 65535
-
-// EphemeralLimit returns the quota of the pod's datasets in bytes, 0 for none.
-func EphemeralLimit(pod *corev1.Pod) int64 {
-	if milli, ok := effective(pod, corev1.ResourceEphemeralStorage, true); ok {
-		return milli / 1000
-	}
-	return 0
-}
-
 // SizeLimit returns the quota of an emptyDir in bytes, 0 for none.
 func SizeLimit(v corev1.Volume) int64 {
 	if v.EmptyDir == nil || v.EmptyDir.SizeLimit == nil {
@@ -236,42 +208,4 @@ func ownVolumes(pod *corev1.Pod) []podinit.Volume {
 		}
 	}
 	return out
-}
-
-// effective returns what the pod needs of a resource at most, in thousandths:
-// its containers and sidecars together, or an init container with the sidecars
-// that run by then if that is more, plus the overhead of its runtime class.
-// For limits it reports false unless every container has one.
-func effective(pod *corev1.Pod, name corev1.ResourceName, limit bool) (int64, bool) {
-	of := func(c corev1.Container) int64 {
-		list := c.Resources.Requests
-		if limit {
-			list = c.Resources.Limits
-		}
-		q := list[name]
-		return q.ScaledValue(-3)
-	}
-	var sidecars, peak, sum int64
-	for _, c := range pod.Spec.InitContainers {
-		v := of(c)
-		if v == 0 && limit {
-			return 0, false
-		}
-		if Sidecar(&c) {
-			sidecars += v
-			peak = max(peak, sidecars)
-			continue
-		}
-		peak = max(peak, sidecars+v)
-	}
-	for _, c := range pod.Spec.Containers {
-		v := of(c)
-		if v == 0 && limit {
-			return 0, false
-		}
-		sum += v
-	}
-	overhead := pod.Spec.Overhead[name]
-	need := max(sum+sidecars, peak)
-	return need + overhead.ScaledValue(-3), need > 0
 }

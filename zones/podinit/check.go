@@ -21,6 +21,7 @@ const (
 	MaxFile       = 1 << 20 // bytes of a file that is read from a volume
 	maxPath       = 4096
 	maxName       = 63
+	maxGroups     = 1024
 	maxErrorText  = 4096
 	maxAttempt    = 1 << 30
 )
@@ -234,6 +235,8 @@ func (c ContainerState) validate() error {
 		return fmt.Errorf("exit code %d, signal %d", c.ExitCode, c.Signal)
 	case c.PID < 0 || c.UID < -1 || c.GID < -1 || c.UID > 1<<32-1 || c.GID > 1<<32-1:
 		return errors.New("process, user or group id")
+	case len(c.Groups) > maxGroups || slices.ContainsFunc(c.Groups, func(g int64) bool { return g < 0 || g > 1<<32-1 }):
+		return errors.New("groups")
 	case len(c.Message) > 3*MaxMessage || len(c.StartError) > 3*maxErrorText || len(c.ConfigError) > 3*maxErrorText:
 		// A byte that is not UTF-8 arrives as a replacement of three bytes.
 		return errors.New("message too long")

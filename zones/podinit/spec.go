@@ -105,6 +105,8 @@ type Container struct {
 	RunAsGroup         *int64  `json:"runAsGroup,omitempty"`
 	RunAsNonRoot       bool    `json:"runAsNonRoot,omitempty"`
 	SupplementalGroups []int64 `json:"supplementalGroups,omitempty"`
+	// StrictGroups leaves out the groups that the image says the user is in.
+	StrictGroups bool `json:"strictGroups,omitempty"`
 
 	NoNewPrivileges  bool     `json:"noNewPrivileges,omitempty"`
 	ReadOnlyRoot     bool     `json:"readOnlyRoot,omitempty"`
@@ -188,8 +190,9 @@ type ContainerState struct {
 	// Message is the termination message, at most 4096 bytes.
 	Message string `json:"message,omitempty"`
 
-	// UID and GID are what the process really runs as, for the status and the
-	// check of runAsNonRoot.
-	UID int64 `json:"uid"`
-	GID int64 `json:"gid"`
+	// UID, GID and Groups are what the process was started as, for the status
+	// and the check of runAsNonRoot. GID is one of Groups.
+	UID    int64   `json:"uid"`
+	GID    int64   `json:"gid"`
+	Groups []int64 `json:"groups,omitempty"`
 }

@@ -149,7 +149,7 @@ func (c *container) begin() (<-chan exit, error) {
 	c.s.states.update(c.spec.Name, func(st *podinit.ContainerState) {
 		*st = podinit.ContainerState{
 			Name: c.spec.Name, Attempt: c.spec.Attempt, Phase: podinit.Running,
-			PID: p.pid, StartedAt: time.Now(), UID: id.UID, GID: id.GID,
+			PID: p.pid, StartedAt: time.Now(), UID: id.UID, GID: id.GID, Groups: id.Groups,
 		}
 	})
 	return p.exited, nil

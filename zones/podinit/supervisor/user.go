@@ -19,7 +19,7 @@ import (
 type identity struct {
 	UID    int64
 	GID    int64
-	Groups []int64 // supplementary
+	Groups []int64 // supplementary, and GID
 	Home   string
 }
 
@@ -143,7 +143,9 @@ func (a accounts) identify(c podinit.Container) (identity, error) {
 	}
 	if known {
 		id.GID = entry.gid
-		id.Groups = a.memberships(entry.name)
+		if !c.StrictGroups {
+			id.Groups = a.memberships(entry.name)
+		}
 		if entry.home != "" {
 			id.Home = entry.home
 		}
@@ -161,6 +163,7 @@ func (a accounts) identify(c podinit.Container) (identity, error) {
 	if c.RunAsNonRoot && id.UID == 0 {
 		return id, errors.New("container has runAsNonRoot and image will run as root")
 	}
+	id.Groups = append(id.Groups, id.GID) // as a container runtime has it
 	id.Groups = append(id.Groups, c.SupplementalGroups...)
 	slices.Sort(id.Groups)
 	id.Groups = slices.Compact(id.Groups)
