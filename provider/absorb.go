@@ -159,6 +159,7 @@ func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time
 		}
 	}
 	st.Boot, st.Initialized = "", false
+	st.Refused = 0
 	st.Applied = st.Configured // what a later boot has until it is configured anew
 	switch {
 	case st.Deletion != nil || st.End != nil:

@@ -169,7 +169,7 @@ func (w *worker) allocate() (slot int, addrs []netip.Addr, err error) {
 // makeStorage makes the pod's datasets.
 func (w *worker) makeStorage(ctx context.Context) error {
 	pod := w.object()
-	dir, err := w.p.c.Storage.EnsurePod(ctx, w.uid, translate.EphemeralLimit(pod))
+	dir, err := w.p.c.Storage.EnsurePod(ctx, w.uid, translate.EphemeralQuota(pod))
 	if err != nil {
 		return err
 	}

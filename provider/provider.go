@@ -257,6 +257,7 @@ func (p *Provider) Run(ctx context.Context) error {
 	group.Go(func() { p.survey.run(ctx) })
 	group.Go(func() { p.status.run(ctx) })
 	group.Go(func() { p.collectOrphans(ctx) })
+	group.Go(func() { p.watchStorage(ctx) })
 	p.mu.Lock()
 	p.start = func(w *worker) { group.Go(func() { w.run(ctx) }) }
 	for _, w := range p.workers {

@@ -204,3 +204,28 @@ func TestResizeRestartsWhoAsksForIt(t *testing.T) {
 		}
 	})
 }
+
+// TestMemoryLimitReached: a container that fails after its zone ran out of the
+// memory that it may have says so, and one that fails otherwise does not.
+func TestMemoryLimitReached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.behave(func(_ string, n int) behaviour {
+			return behaviour{runs: []time.Duration{time.Minute, time.Minute, 0}[min(n, 2)], code: 1}
+		})
+		w.create(sizedPod("1", "100Mi"))
+		settle(30 * time.Second)
+		w.mustRun()
+		w.host.use(func(u *fakeUse) { u.zones[1] = globalzone.ZoneUsage{Refused: 3} })
+		settle(time.Minute)
+		last := w.status().ContainerStatuses[0].LastTerminationState.Terminated
+		if last == nil || last.Reason != translate.ReasonMemoryLimit || last.Message != "The pod reached its memory limit of 100 MiB: 3 allocations failed with ENOMEM" {
+			t.Fatalf("first end: %+v", last)
+		}
+		settle(3 * time.Minute)
+		last = w.status().ContainerStatuses[0].LastTerminationState.Terminated
+		if w.status().ContainerStatuses[0].RestartCount != 2 || last.Reason != translate.ReasonError || last.Message != "" {
+			t.Errorf("second end, without another failed allocation: %+v", last)
+		}
+	})
+}

@@ -270,6 +270,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	}
 	z := w.p.survey.zone(w.zone)
 	w.followZone(ctx, z)
+	refused, counted := w.refusals(ctx, z)
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -278,6 +279,9 @@ func (w *worker) look(ctx context.Context) (view, error) {
 		changed := absorb(&st, *w.live, w.pod, now)
 		if w.absorbHooksLocked(&st, now) || changed {
 			w.explain(w.pod, w.st, &st)
+			if counted {
+				blame(w.pod, w.st, &st, refused)
+			}
 			if err := w.saveLocked(st); err != nil {
 				return view{}, err
 			}

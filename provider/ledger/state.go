@@ -50,6 +50,10 @@ type State struct {
 	Configured Resources `json:"configured,omitempty"`
 	Applied    Resources `json:"applied,omitempty"`
 
+	// Refused is how many allocations the cap on memory had made fail in the
+	// present boot when a container last failed.
+	Refused uint64 `json:"refused,omitempty"`
+
 	// Pending is set while the pod wishes for resources that it has not been
 	// granted, and Resizing while it has been but its zone has not got them.
 	Pending  *Resize `json:"pending,omitempty"`

@@ -32,6 +32,9 @@ const (
 	ReasonStartError        = "StartError"
 	ReasonStatusUnknown     = "ContainerStatusUnknown"
 	ReasonDeadline          = "DeadlineExceeded"
+	ReasonEvicted           = "Evicted"
+	// ReasonMemoryLimit is where a kubelet has OOMKilled: nobody killed it here.
+	ReasonMemoryLimit = "MemoryLimitReached"
 )
 
 // Observed is what is known of a pod when its status is written.
