@@ -63,4 +63,8 @@ func (k kinds) Boot(ctx context.Context, name string) error { return k.of(name).
 
 func (k kinds) Halt(ctx context.Context, name string) error { return k.of(name).Halt(ctx, name) }
 
+func (k kinds) SetLimits(ctx context.Context, name string, l zones.Limits) error {
+	return k.of(name).SetLimits(ctx, name, l)
+}
+
 func (k kinds) Delete(ctx context.Context, name string) error { return k.of(name).Delete(ctx, name) }

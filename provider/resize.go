@@ -48,6 +48,9 @@ func (w *worker) allocate() error {
 		return w.change(func(st *ledger.State) { st.Pending = nil })
 	}
 	reason, message := translate.Fits(pod, w.p.allocatedBeside(w), w.p.c.Node)
+	if l := translate.Limits(pod); st.Brand == translate.BrandHost && (l.CPUCap != 0 || l.Memory != (zones.Memory{})) {
+		reason, message = corev1.PodReasonInfeasible, "Resize is infeasible: a process of the global zone cannot be limited"
+	}
 	if reason == "" {
 		if err := w.change(func(st *ledger.State) {
 			st.Allocated, st.Pending = want, nil

@@ -238,6 +238,9 @@ func (s *sampler) measured(from *sample, uid string) (translate.Measured, bool) 
 		return translate.Measured{}, false
 	}
 	zone, ok := from.host.Zones[p.zone.ID]
+	if p.zone.Brand == translate.BrandHost {
+		zone, ok = together(p.containers), true // zone 0 is everything else too
+	}
 	if !ok {
 		return translate.Measured{}, false // it came up after the measurement
 	}
@@ -253,4 +256,16 @@ func (s *sampler) measured(from *sample, uid string) (translate.Measured, bool) 
 		m.Space, m.SpaceAt, m.Logs = usage, s.space.at, s.space.logs[uid]
 	}
 	return m, true
+}
+
+// together is what the containers of a host pod use: there is no zone whose
+// counters would say it.
+func together(containers map[string]podinit.ContainerUsage) globalzone.ZoneUsage {
+	var z globalzone.ZoneUsage
+	for _, u := range containers {
+		z.CPU += u.CPU
+		z.RSS += int64(u.RSS)
+	}
+	z.HasRSS = true
+	return z
 }

@@ -44,11 +44,13 @@ func PodStats(m Measured) statsv1alpha1.PodStats {
 		StartTime:  when(m.State.Accepted),
 		Containers: []statsv1alpha1.ContainerStats{},
 		CPU:        m.cpu(),
-		Network: &statsv1alpha1.NetworkStats{Time: metav1.NewTime(m.At), InterfaceStats: statsv1alpha1.InterfaceStats{
+		Swap:       &statsv1alpha1.SwapStats{Time: metav1.NewTime(m.At), SwapUsageBytes: new(uint64)}, // what is reserved is not what is paged out
+	}
+	if m.State.Brand != BrandHost { // a host pod has no link of its own, and no kernel's count of its processes
+		out.Network = &statsv1alpha1.NetworkStats{Time: metav1.NewTime(m.At), InterfaceStats: statsv1alpha1.InterfaceStats{
 			Name: LinkName(m.State.Slot), RxBytes: &m.Link.RxBytes, RxErrors: &m.Link.RxErrors, TxBytes: &m.Link.TxBytes, TxErrors: &m.Link.TxErrors,
-		}},
-		ProcessStats: &statsv1alpha1.ProcessStats{ProcessCount: unsigned(m.Zone.Processes)},
-		Swap:         &statsv1alpha1.SwapStats{Time: metav1.NewTime(m.At), SwapUsageBytes: new(uint64)}, // what is reserved is not what is paged out
+		}}
+		out.ProcessStats = &statsv1alpha1.ProcessStats{ProcessCount: unsigned(m.Zone.Processes)}
 	}
 	limit, _ := effective(m.Pod, corev1.ResourceMemory, true)
 	out.Memory = memoryStats(m.At, m.rss(), limit/1000)

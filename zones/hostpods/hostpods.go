@@ -205,6 +205,15 @@ func below(target, dir string) (string, bool) {
 	return name, ok && name != "" && !strings.Contains(name, "/") && name != "." && name != ".."
 }
 
+// SetLimits refuses limits: nothing would enforce them. Shares mean nothing
+// here and are passed over, as Configure does.
+func (h *Host) SetLimits(_ context.Context, name string, l zones.Limits) error {
+	if l.CPUCap != 0 || l.Memory != (zones.Memory{}) {
+		return fmt.Errorf("host pod %s: it cannot have limits, which nothing enforces in the global zone", name)
+	}
+	return nil
+}
+
 // Attrs returns the attributes that a host pod was configured with. One that is
 // not there is a zones.ErrNotFound.
 func (h *Host) Attrs(_ context.Context, name string) (map[string]string, error) {
