@@ -12,13 +12,13 @@ import (
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
-// refusals returns how often the zone's cap on memory has made an allocation
+// memoryRefusals returns how often the zone's cap on memory has made an allocation
 // fail, if a container has failed that this could explain. The count goes with
 // the zone, so it is read while that runs; without it, nothing is explained.
 //
 // illumos has no OOM killer: a program that wants more than there is gets
 // ENOMEM, and mostly ends by that. This is what its end is recognized by.
-func (w *worker) refusals(ctx context.Context, z zones.Zone) (uint64, bool) {
+func (w *worker) memoryRefusals(ctx context.Context, z zones.Zone) (uint64, bool) {
 	w.mu.Lock()
 	pod, live, asks := w.pod, w.live, false
 	if live != nil && z.State == zones.Running && live.Boot == w.st.Boot {

@@ -257,8 +257,8 @@ func (v view) prepare() step {
 	}
 	switch v.zone {
 	case zones.Installed:
-		if v.st.Configured != nil && !v.st.Configured.Equal(v.st.Allocated) {
-			return v.try(actUninstall, "") // it would boot with the limits of before a resize
+		if !v.st.Configured.Equal(v.st.Allocated) {
+			return v.try(actUninstall, "") // it would boot with the limits of before a resize, or with who knows which
 		}
 		return v.try(actBoot, "")
 	case zones.Configured:

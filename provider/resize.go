@@ -23,10 +23,10 @@ const (
 	eventResizeError      = "ResizeError"
 )
 
-// allocate grants the pod the resources that it asks for, or records why not.
+// grant gives the pod the resources that it asks for, or records why not.
 // The first that it asks for are granted as they are: the scheduler has seen
 // to them.
-func (w *worker) allocate() error {
+func (w *worker) grant() error {
 	w.mu.Lock()
 	pod, st := w.pod, w.st.Clone()
 	w.mu.Unlock()

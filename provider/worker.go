@@ -265,12 +265,12 @@ func (w *worker) run(ctx context.Context) {
 // look collects what the next decision is made from. What podinit reported is
 // in the record before anything is decided on it.
 func (w *worker) look(ctx context.Context) (view, error) {
-	if err := w.allocate(); err != nil {
+	if err := w.grant(); err != nil {
 		return view{}, err
 	}
 	z := w.p.survey.zone(w.zone)
 	w.followZone(ctx, z)
-	refused, counted := w.refusals(ctx, z)
+	refused, counted := w.memoryRefusals(ctx, z)
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
