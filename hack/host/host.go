@@ -22,6 +22,7 @@ import (
 
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/ipf"
+	"reddwarf.io/reddwarf/hack/host/mounts"
 	"reddwarf.io/reddwarf/hack/host/program"
 	"reddwarf.io/reddwarf/hack/host/system"
 	"reddwarf.io/reddwarf/hack/host/zfs"
@@ -33,11 +34,12 @@ import (
 // goroutine.
 type Model struct {
 	// The components, for tests that look into the host.
-	Zones *zones.Model
-	Links *datalink.Model
-	NAT   *ipf.Model
-	ZFS   *zfs.Model
-	Rest  *system.Model // what only looks at the others, and the services
+	Zones  *zones.Model
+	Links  *datalink.Model
+	NAT    *ipf.Model
+	ZFS    *zfs.Model
+	Mounts *mounts.Model
+	Rest   *system.Model // what only looks at the others, and the services
 
 	parts    []part
 	dispatch dispatcher
@@ -75,9 +77,10 @@ func NewModel(opts ...Option) *Model {
 		Distro: zones.Distro(o.distro), Backend: o.backends.Zones, Links: m.Links, Datasets: m.ZFS,
 		Paths: o.paths, Clock: o.clock, Log: o.log,
 	})
+	m.Mounts = newMounts(o, m.Zones, m.ZFS)
 	m.Rest = newSystem(o, m.Zones, m.Links, m.NAT)
 	// In the order in which a machine loses them: what uses others first.
-	m.parts = []part{{"zones", m.Zones}, {"ipf", m.NAT}, {"datalink", m.Links}, {"zfs", m.ZFS}, {"system", m.Rest}}
+	m.parts = []part{{"zones", m.Zones}, {"mounts", m.Mounts}, {"ipf", m.NAT}, {"datalink", m.Links}, {"zfs", m.ZFS}, {"system", m.Rest}}
 	m.dispatch.clock = o.clock
 	m.dispatch.commands = make(map[string]program.Command)
 	for _, p := range m.parts {

@@ -6,6 +6,7 @@ import (
 
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/ipf"
+	"reddwarf.io/reddwarf/hack/host/mounts"
 	"reddwarf.io/reddwarf/hack/host/zfs"
 	"reddwarf.io/reddwarf/hack/host/zones"
 )
@@ -22,6 +23,7 @@ type options struct {
 	poolSize uint64
 	uplinks  []datalink.Physical
 	backends Backends
+	servers  mounts.Servers
 	paths    zones.Paths
 	clock    func() time.Time
 	trace    io.Writer
@@ -40,10 +42,11 @@ func defaults() options {
 
 // Backends make a host's effects real. A nil one leaves that part in memory.
 type Backends struct {
-	Zones zones.Backend
-	Links datalink.Backend
-	NAT   ipf.Backend
-	ZFS   zfs.Backend
+	Zones  zones.Backend
+	Links  datalink.Backend
+	NAT    ipf.Backend
+	ZFS    zfs.Backend
+	Mounts mounts.Backend
 }
 
 // Distro makes the host another distribution than omnios: smartos or
@@ -69,6 +72,9 @@ func Uplinks(cards ...datalink.Physical) Option { return func(o *options) { o.up
 
 // WithBackends makes effects real.
 func WithBackends(b Backends) Option { return func(o *options) { o.backends = b } }
+
+// NFS sets the servers that mount -F nfs finds. The default is none.
+func NFS(s mounts.Servers) Option { return func(o *options) { o.servers = s } }
 
 // Paths sets the file system that zoneadm looks at. The default is one in
 // memory, in which every zonepath is as it should be.

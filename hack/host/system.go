@@ -5,7 +5,9 @@ import (
 
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/ipf"
+	"reddwarf.io/reddwarf/hack/host/mounts"
 	"reddwarf.io/reddwarf/hack/host/system"
+	"reddwarf.io/reddwarf/hack/host/zfs"
 	"reddwarf.io/reddwarf/hack/host/zones"
 )
 
@@ -91,4 +93,24 @@ func (s shownLinks) Stats(ctx context.Context) ([]system.Link, error) {
 		})
 	}
 	return all, nil
+}
+
+// newMounts makes the mount table over what the other components know of it.
+func newMounts(o options, z *zones.Model, d *zfs.Model) *mounts.Model {
+	c := mounts.Config{
+		Backend: o.backends.Mounts, Servers: o.servers, Clock: o.clock, InZone: z.Mounted,
+		Others: func() []mounts.Entry {
+			var all []mounts.Entry
+			for _, dir := range d.MountsBelow("/") {
+				if dataset, ok := d.MountpointOf(dir); ok {
+					all = append(all, mounts.Entry{Special: dataset, Point: dir, Type: "zfs", Options: []string{"rw"}, Time: o.clock()})
+				}
+			}
+			return all
+		},
+	}
+	if o.paths != nil {
+		c.Resolve = o.paths.Resolve
+	}
+	return mounts.New(c)
 }

@@ -76,3 +76,21 @@ func (m *Model) SetCaps(ctx context.Context, id int, c Caps) error {
 	}
 	return fmt.Errorf("zone %d: %w", id, errNotThere)
 }
+
+// Mounted reports whether a zone that the kernel has shows something that lies
+// in dir, by lofs.
+func (m *Model) Mounted(dir string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, z := range m.zones {
+		if z.kernel == nil {
+			continue
+		}
+		for _, r := range z.kernel.config.Resources["fs"] {
+			if r.Values["type"] == "lofs" && within(r.Values["special"], dir) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -23,6 +23,7 @@ import (
 	"reddwarf.io/reddwarf/hack/host/cmd/host/internal/wire"
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/linux/links"
+	"reddwarf.io/reddwarf/hack/host/linux/mounts"
 	"reddwarf.io/reddwarf/hack/host/linux/nat"
 	"reddwarf.io/reddwarf/hack/host/linux/sandbox"
 	"reddwarf.io/reddwarf/hack/host/linux/volumes"
@@ -140,7 +141,8 @@ func (s *supervisor) assemble(b boot) error {
 		host.Distro(c.Distro), host.Hostname(c.Name), host.CPUs(c.CPUs), host.Memory(c.Memory), host.Pool(c.Pool, c.PoolSize),
 		host.Uplinks(datalink.Physical{Name: Uplink, MAC: c.mac()}),
 		host.Paths(zones.HostPaths{}),
-		host.WithBackends(host.Backends{Zones: s.sandbox, Links: network, NAT: nat.New(), ZFS: s.volumes}),
+		host.WithBackends(host.Backends{Zones: s.sandbox, Links: network, NAT: nat.New(), ZFS: s.volumes, Mounts: mounts.Backend{}}),
+		host.NFS(mounts.Servers{Dir: filepath.Join(b.Lab.Dir, "nfs")}),
 		host.Log(func(zone, message string) { log.Printf("zone %s: %s", zone, message) }),
 	}
 	if c.Trace != "" {
