@@ -45,7 +45,7 @@ var rules = []rule{
 	{pkg: "network/services", own: []string{"network/ipnat"}, foreign: kubernetes},
 	{pkg: "network/...", own: []string{"network/...", "zones/command"}},
 	{pkg: "storage/oci", own: []string{"storage", "zones/command"}, foreign: []string{"github.com/google/go-containerregistry/...", "github.com/klauspost/compress/...", "golang.org/x/..."}},
-	{pkg: "storage/volumes", own: []string{"storage"}},
+	{pkg: "storage/mounts", own: []string{"zones/command"}},
 	{pkg: "storage", own: []string{"zones/command"}, foreign: []string{"github.com/mistifyio/go-zfs/v3"}},
 	{pkg: "hack/...", own: []string{"hack/...", "zones/command"}, foreign: []string{"..."}},
 }
