@@ -17,6 +17,7 @@ import (
 	"reddwarf.io/reddwarf/network"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/mounts"
 	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
@@ -35,6 +36,7 @@ type fakeHost struct {
 	vnics    map[string]bool
 	ports    map[string][]network.HostPort
 	images   map[string]oci.Image // by reference, what the registry has
+	mounts   map[string]string    // UID/volume → what is shown there
 	nextID   int
 	commands []string
 
@@ -77,7 +79,7 @@ type fakeZone struct {
 func newFakeHost(t *testing.T) *fakeHost {
 	return &fakeHost{
 		t: t, dir: t.TempDir(), zones: map[string]*fakeZone{}, datasets: map[string]string{},
-		resets: map[string]int{}, vnics: map[string]bool{}, ports: map[string][]network.HostPort{}, images: map[string]oci.Image{
+		resets: map[string]int{}, mounts: map[string]string{}, vnics: map[string]bool{}, ports: map[string][]network.HostPort{}, images: map[string]oci.Image{
 			"web:1": {
 				Ref: "web:1", ID: "sha256:aa", Digest: "registry.example/web@sha256:bb", Dataset: "web1", OS: "linux", Arch: "amd64",
 				Config: oci.ImageConfig{Entrypoint: []string{"/web"}, Env: []string{"PATH=/bin"}},
@@ -332,6 +334,17 @@ func (s session) EnsureVolume(ctx context.Context, uid, volume string, _ int64) 
 	return name, s.do(ctx, "volume", func() error { s.datasets[name] = ""; return nil })
 }
 
+func (s session) EnsureImageVolume(ctx context.Context, uid, volume, image string) (string, error) {
+	name := "pods/" + uid + "/i-" + volume
+	return name, s.do(ctx, "image volume", func() error {
+		if image == "" {
+			return storage.ErrNoImage
+		}
+		s.datasets[name] = image
+		return nil
+	})
+}
+
 func (s session) RemovePod(ctx context.Context, uid string) error {
 	return s.do(ctx, "destroy", func() error {
 		if _, ok := s.zones[translate.ZoneName(uid)]; ok {
@@ -472,6 +485,9 @@ func (h *fakeHost) leftovers() []string {
 	for name := range h.datasets {
 		all = append(all, "dataset "+name)
 	}
+	for name := range h.mounts {
+		all = append(all, "mount "+name)
+	}
 	for name := range h.vnics {
 		all = append(all, "link "+name)
 	}
@@ -480,3 +496,41 @@ func (h *fakeHost) leftovers() []string {
 	}
 	return all
 }
+
+func (s session) show(ctx context.Context, uid, name, source string) (mounts.Shown, error) {
+	point := filepath.Join(s.dir, "mounts", uid, name)
+	return mounts.Shown{Point: point, Dir: true}, s.do(ctx, "show "+source, func() error {
+		s.mounts[uid+"/"+name] = source
+		return os.MkdirAll(point, 0o700)
+	})
+}
+
+func (s session) ShowPath(ctx context.Context, uid, name string, p mounts.Path) (mounts.Shown, error) {
+	return s.show(ctx, uid, name, filepath.Join(p.Root, p.Name))
+}
+
+func (s session) ShowExport(ctx context.Context, uid, name string, e mounts.Export) (mounts.Shown, error) {
+	return s.show(ctx, uid, name, e.Server+":"+e.Path)
+}
+
+func (s session) Hide(ctx context.Context, uid string) error {
+	return s.do(ctx, "hide", func() error {
+		if _, ok := s.zones[translate.ZoneName(uid)]; ok {
+			s.t.Errorf("what pod %s shows is taken away under its zone", uid)
+		}
+		maps.DeleteFunc(s.mounts, func(name, _ string) bool { return strings.HasPrefix(name, uid+"/") })
+		return nil
+	})
+}
+
+func (s session) Owners() ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var uids []string
+	for name := range s.mounts {
+		uids = append(uids, strings.Split(name, "/")[0])
+	}
+	return uids, nil
+}
+
+func (s session) ReleaseExports(context.Context) error { return nil }

@@ -28,13 +28,13 @@ func newGates(c Config) gates {
 // of returns the gate of an action, nil for one that costs nothing.
 func (g gates) of(a action) *semaphore.Weighted {
 	switch a {
-	case actPull:
+	case actPull, actFetch:
 		return g.pull
 	case actBoot:
 		return g.boot
 	case actHalt:
 		return g.halt
-	case actStorage, actLink, actConfigure, actInstall, actUninstall, actUnconfigure, actUnlink, actErase:
+	case actStorage, actMount, actLink, actConfigure, actInstall, actUninstall, actUnconfigure, actUnlink, actErase:
 		return g.command
 	}
 	return nil

@@ -220,6 +220,8 @@ type fakeCluster struct {
 	mu      sync.Mutex
 	maps    map[string]*corev1.ConfigMap // by name
 	secrets map[string]*corev1.Secret
+	claims  map[string]*corev1.PersistentVolumeClaim
+	volumes map[string]*corev1.PersistentVolume
 	token   func() (string, time.Time, error) // nil for one that is always good
 }
 
@@ -242,6 +244,24 @@ func (c *fakeCluster) Secret(_ context.Context, _, name string) (*corev1.Secret,
 		return o, nil
 	}
 	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "secrets"}, name)
+}
+
+func (c *fakeCluster) Claim(_ context.Context, _, name string) (*corev1.PersistentVolumeClaim, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o, ok := c.claims[name]; ok {
+		return o, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumeclaims"}, name)
+}
+
+func (c *fakeCluster) PersistentVolume(_ context.Context, name string) (*corev1.PersistentVolume, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if o, ok := c.volumes[name]; ok {
+		return o, nil
+	}
+	return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "persistentvolumes"}, name)
 }
 
 func (c *fakeCluster) Services(string) ([]*corev1.Service, error) { return nil, nil }
@@ -326,7 +346,7 @@ func (w *world) startAgent() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := session{w.host, ctx}
 	w.p, err = New(Config{
-		Node: testNode(), Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Images: s, Links: s,
+		Node: testNode(), Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Mounts: s, Images: s, Links: s,
 		Ports: s, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})

@@ -54,11 +54,7 @@ func (p *Provider) accept(pod *corev1.Pod) ledger.State {
 	for _, c := range translate.EveryContainer(pod) {
 		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
 	}
-	node := p.c.Node
-	if p.c.NodeLabels != nil {
-		node.Labels = p.c.NodeLabels()
-	}
-	r := translate.Admit(pod, node)
+	r := translate.Admit(pod, p.labelled())
 	if r == nil {
 		r = p.portsTaken(pod)
 	}
@@ -66,6 +62,15 @@ func (p *Provider) accept(pod *corev1.Pod) ledger.State {
 		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now}
 	}
 	return st
+}
+
+// labelled is the node with the labels that it has by now.
+func (p *Provider) labelled() translate.Node {
+	node := p.c.Node
+	if p.c.NodeLabels != nil {
+		node.Labels = p.c.NodeLabels()
+	}
+	return node
 }
 
 // portsTaken refuses a pod whose host ports another one has. The scheduler sees

@@ -23,6 +23,7 @@ import (
 	"reddwarf.io/reddwarf/network/ipam"
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/mounts"
 	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/command"
@@ -182,11 +183,12 @@ func (w *modelWorld) startAgent() {
 		return w.fault(c)
 	}}
 	store := storage.New(s, storage.Config{Pool: "rpool", Root: w.root})
+	shown := mounts.New(s, filepath.Join(w.data, "mounts"))
 	net := network.New(s, network.Config{})
 	w.pool, _ = ipam.New(netip.MustParsePrefix("10.244.1.0/24"))
 	records, err := ledger.Open(filepath.Join(w.data, "pods"))
 	features, _ := zones.DistroFeatures("omnios")
-	if err := errors.Join(err, store.Setup(ctx), net.Setup(ctx, network.Plan{Gateways: []netip.Prefix{w.pool.Gateway()}})); err != nil {
+	if err := errors.Join(err, store.Setup(ctx), shown.Setup(), net.Setup(ctx, network.Plan{Gateways: []netip.Prefix{w.pool.Gateway()}})); err != nil {
 		w.t.Fatal(err)
 	}
 	w.p, err = New(Config{
@@ -196,7 +198,7 @@ func (w *modelWorld) startAgent() {
 			defer w.inits.mu.Unlock()
 			return fakeChannel{session{w.host, ctx}, w.inits.running[z.ID]}
 		},
-		Storage: store, Images: oneImage{store}, Links: net, Ports: net.NAT(), Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100),
+		Storage: store, Mounts: shown, Images: oneImage{store}, Links: net, Ports: net.NAT(), Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100),
 		Cluster: &fakeCluster{}, Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})
 	if err != nil {

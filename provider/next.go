@@ -19,8 +19,10 @@ const (
 	actWait        action = "wait"        // nothing to do before step.until, or before something changes
 	actDone        action = "done"        // nothing is left, not even the record
 	actPull        action = "pull"        // bring one container's image to the host
+	actFetch       action = "fetch"       // bring the image of one volume to the host
 	actAddress     action = "address"     // decide on address and slot, durably
 	actStorage     action = "storage"     // make the datasets
+	actMount       action = "mount"       // mount what volumes show of the host and of NFS servers
 	actLink        action = "link"        // make the VNIC
 	actFiles       action = "files"       // write the zone's root, spec and volumes
 	actConfigure   action = "configure"   // zonecfg
@@ -48,7 +50,8 @@ const (
 	actForget      action = "forget"      // remove the record
 )
 
-// step is one action, on one container where the action is about one.
+// step is one action, on one container where the action is about one. For
+// actFetch that is a volume.
 type step struct {
 	act       action
 	container string
@@ -68,8 +71,8 @@ const (
 // is memory, not record: a new agent makes them again, which costs little
 // because every one of them can be repeated.
 type prepared struct {
-	address, storage, link, files, configured bool
-	pending                                   bool // BootPending is on disk for the coming boot
+	address, storage, mounts, link, files, configured bool
+	pending                                           bool // BootPending is on disk for the coming boot
 
 	ports bool // of the boot that is now
 }
@@ -245,11 +248,18 @@ func (v view) prepare() step {
 			return v.try(actPull, c.Name)
 		}
 	}
+	for _, vol := range v.pod.Spec.Volumes {
+		if _, ok := v.st.VolumeImages[vol.Name]; vol.Image != nil && !ok {
+			return v.try(actFetch, vol.Name)
+		}
+	}
 	switch {
 	case !v.have.address:
 		return v.try(actAddress, "")
 	case !v.have.storage:
 		return v.try(actStorage, "")
+	case !v.have.mounts && translate.NeedsSources(v.pod):
+		return v.try(actMount, "")
 	case !v.have.link:
 		return v.try(actLink, "")
 	case !v.have.files:

@@ -109,11 +109,11 @@ func TestConvergence(t *testing.T) {
 			v.st.Boot, v.have = ledger.BootPending, prepared{address: true, pending: true}
 		},
 		"prepared": func(v *view) {
-			v.have = prepared{address: true, storage: true, link: true, files: true, configured: true}
+			v.have = prepared{address: true, storage: true, mounts: true, link: true, files: true, configured: true}
 		},
 		"about to boot": func(v *view) {
 			v.st.Boot = ledger.BootPending
-			v.have = prepared{address: true, storage: true, link: true, files: true, configured: true, pending: true}
+			v.have = prepared{address: true, storage: true, mounts: true, link: true, files: true, configured: true, pending: true}
 		},
 		"running": func(v *view) {
 			v.st.Boot, v.st.Containers[0].Phase = "b1", podinit.Running

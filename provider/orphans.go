@@ -108,6 +108,7 @@ func (o orphans) sweep(ctx context.Context) {
 		slot, _ := strconv.Atoi(attrs[translate.AttrSlot])
 		o.remove(pod, max(slot, 0))
 	}
+	o.sweepMounts(ctx, present)
 	o.sweepDatasets(ctx, present)
 	o.sweepLinks(ctx, present)
 	for uid := range o.since {

@@ -21,10 +21,14 @@ func (w *worker) perform(ctx context.Context, s step) error {
 	switch s.act {
 	case actPull:
 		return w.pull(ctx, s.container)
+	case actFetch:
+		return w.fetchVolume(ctx, s.container)
 	case actAddress:
 		return w.assignAddress()
 	case actStorage:
 		return w.makeStorage(ctx)
+	case actMount:
+		return w.mountVolumes(ctx)
 	case actLink:
 		return w.makeLink(ctx)
 	case actExpose:
@@ -69,7 +73,7 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 	in := translate.Input{
 		Pod: translate.WithResources(pod, st.Allocated), Node: w.p.c.Node, Brand: brands[0], Slot: st.Slot,
 		Images:  map[string]*ledger.Image{},
-		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster,
+		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster, Shown: w.datasets.Shown,
 	}
 	for i := range st.Containers {
 		in.Images[st.Containers[i].Name] = st.Containers[i].Image
@@ -119,6 +123,14 @@ type volumeFiles struct {
 
 func (f volumeFiles) File(volume, path string) ([]byte, error) {
 	return f.channel.Read(f.ctx, volume, path)
+}
+
+func (o reader) Claim(namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	return o.cluster.Claim(o.ctx, namespace, name)
+}
+
+func (o reader) PersistentVolume(name string) (*corev1.PersistentVolume, error) {
+	return o.cluster.PersistentVolume(o.ctx, name)
 }
 
 // assignAddress decides on slot and addresses, which a host pod has none of.
@@ -199,6 +211,14 @@ func (w *worker) makeStorage(ctx context.Context) error {
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
+		if v.Image != nil {
+			name, err := w.p.c.Storage.EnsureImageVolume(ctx, w.uid, v.Name, st.VolumeImages[v.Name].Dataset)
+			if err != nil {
+				return fmt.Errorf("volume %q: %w", v.Name, err)
+			}
+			d.Volumes[v.Name] = name
+			continue
+		}
 		if !translate.HasDataset(v) {
 			continue
 		}

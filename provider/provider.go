@@ -29,6 +29,7 @@ import (
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/mounts"
 	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
@@ -68,12 +69,22 @@ type Storage interface {
 	EnsureSpares(ctx context.Context, slot int) (dir string, err error)
 	EnsureSpare(ctx context.Context, uid, container, image string, slot, n int) error
 	EnsureVolume(ctx context.Context, uid, volume string, size int64) (dataset string, err error)
+	EnsureImageVolume(ctx context.Context, uid, volume, image string) (dataset string, err error)
 	RemovePod(ctx context.Context, uid string) error
 	Pods(ctx context.Context) ([]storage.Pod, error)
 	PodDir(uid string) string
 	Usage(ctx context.Context) (map[string]storage.PodUsage, error)
 	Capacity(ctx context.Context) (storage.Capacity, error)
 	Images(ctx context.Context) ([]storage.ImageDataset, error)
+}
+
+// Mounts shows pods what is not in their own datasets.
+type Mounts interface {
+	ShowPath(ctx context.Context, uid, name string, p mounts.Path) (mounts.Shown, error)
+	ShowExport(ctx context.Context, uid, name string, e mounts.Export) (mounts.Shown, error)
+	Hide(ctx context.Context, uid string) error
+	Owners() ([]string, error)
+	ReleaseExports(ctx context.Context) error
 }
 
 // Images brings images to the host.
@@ -123,6 +134,10 @@ type Cluster interface {
 	Secret(ctx context.Context, namespace, name string) (*corev1.Secret, error)
 	Services(namespace string) ([]*corev1.Service, error)
 
+	// A node may get, and not watch, what its pods claim.
+	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	PersistentVolume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+
 	// Token returns a token bound to the pod and when to replace it.
 	Token(ctx context.Context, pod *corev1.Pod, audience string, lifetime time.Duration) (string, time.Time, error)
 }
@@ -143,6 +158,7 @@ type Config struct {
 	Host      Host
 	Dial      func(zone zones.Zone) Podinit
 	Storage   Storage
+	Mounts    Mounts
 	Images    Images
 	Links     Links
 	Ports     Ports

@@ -203,7 +203,7 @@ func TestRefusedPodFailsWithAReason(t *testing.T) {
 		settle(time.Second)
 		s := w.status()
 		if s.Phase != corev1.PodFailed || s.Reason != translate.ReasonUnsupported ||
-			!strings.Contains(s.Message, "hostNetwork") || !strings.Contains(s.Message, `volume "disk": type hostPath`) {
+			!strings.Contains(s.Message, "hostNetwork") || !strings.Contains(s.Message, `volume "disk": hostPath /`) {
 			t.Errorf("status is %s, %s: %s", s.Phase, s.Reason, s.Message)
 		}
 		if len(w.host.ran()) > 0 {

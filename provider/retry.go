@@ -22,7 +22,7 @@ const (
 // together do not try again together.
 func retryDelay(a action, n int) time.Duration {
 	first, most := stepDelay, maxStepDelay
-	if a == actPull {
+	if a == actPull || a == actFetch {
 		first, most = pullDelay, maxPullDelay
 	}
 	d := most

@@ -184,6 +184,9 @@ func (w *worker) clear(ctx context.Context, a action) error {
 		w.gone.link = true
 	case actErase:
 		w.unlinkLogs()
+		if err := w.p.c.Mounts.Hide(ctx, w.uid); err != nil {
+			return err
+		}
 		if err := w.p.c.Storage.RemovePod(ctx, w.uid); err != nil {
 			return err
 		}

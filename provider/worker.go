@@ -412,7 +412,7 @@ func (w *worker) attempt(ctx context.Context, s step) error {
 
 func interruptible(a action) bool {
 	switch a {
-	case actPull, actFiles, actBoot, actStart, actRefresh:
+	case actPull, actFetch, actMount, actFiles, actBoot, actStart, actRefresh:
 		return true
 	}
 	return false

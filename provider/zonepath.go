@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -36,14 +37,16 @@ var rootLinks = map[string]string{
 
 // rootFiles are the files of a pod zone's root. The program is mounted over
 // sbin/init, so it must exist.
-var rootFiles = map[string]struct {
-	text string
-	mode fs.FileMode
-}{
+var rootFiles = map[string]rootFile{
 	"sbin/init":  {"", 0o755},
 	"etc/mnttab": {"", 0o444}, // a mount point that is no directory
 	"etc/passwd": {"root:x:0:0:root:/:/bin/sh\n", 0o644},
 	"etc/group":  {"root:x:0:\n", 0o644},
+}
+
+type rootFile struct {
+	text string
+	mode fs.FileMode
 }
 
 // writeFiles makes everything below the zone path that the zone finds when it
@@ -129,8 +132,14 @@ func (w *worker) writeRoot(zonepath *os.Root, in translate.Input) error {
 	for _, c := range translate.AllContainers(in.Pod) {
 		dirs = append(dirs, path.Join("root", podinit.ContainerDir, c.Name), path.Join(translate.LogDir, c.Name))
 	}
+	files := maps.Clone(rootFiles)
 	for _, v := range in.Pod.Spec.Volumes {
-		dirs = append(dirs, path.Join("root", podinit.VolumeDir, v.Name))
+		point := path.Join(podinit.VolumeDir, v.Name)
+		if translate.HasSource(v) && !in.Shown[v.Name].Dir {
+			files[point[1:]] = rootFile{"", 0o644}
+			continue
+		}
+		dirs = append(dirs, path.Join("root", point))
 		if translate.HostWritten(v) {
 			dirs = append(dirs, path.Join(translate.VolumesDir, v.Name))
 		}
@@ -146,7 +155,7 @@ func (w *worker) writeRoot(zonepath *os.Root, in translate.Input) error {
 	if err := zonepath.Chmod("root/tmp", 0o777|fs.ModeSticky); err != nil {
 		return err
 	}
-	for name, f := range rootFiles {
+	for name, f := range files {
 		if err := replaceFile(zonepath, path.Join("root", name), []byte(f.text), f.mode); err != nil {
 			return err
 		}

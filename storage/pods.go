@@ -78,21 +78,8 @@ func (s *Store) EnsureContainer(ctx context.Context, uid, container, image strin
 	if err := errors.Join(checkWord("pod", uid), checkWord("container", container), checkWord("image", image)); err != nil {
 		return "", err
 	}
-	name, origin := s.containerName(uid, container), s.snapName(image)
-	err = s.clone(ctx, origin, name, "mountpoint=legacy")
-	switch {
-	case errors.Is(err, ErrExists):
-		p, err := s.get(ctx, name, "origin")
-		if err != nil {
-			return "", err
-		}
-		if got := p["origin"].value; got != origin {
-			return "", fmt.Errorf("storage: dataset %s: %w: %s, not %s", name, ErrConflict, got, origin)
-		}
-	case errors.Is(err, ErrNotFound):
-		s.forgetImage(image)
-		return "", fmt.Errorf("storage: image %s: %w: %w", image, ErrNoImage, err)
-	case err != nil:
+	name := s.containerName(uid, container)
+	if err := s.cloneImage(ctx, name, image, "mountpoint=legacy"); err != nil {
 		return "", err
 	}
 	// A container that exists without its snapshot has never been started: the
@@ -142,6 +129,40 @@ func (s *Store) EnsureVolume(ctx context.Context, uid, volume string, limit int6
 	}
 	_, err = s.zfs(ctx, "set", "quota="+size(limit), name)
 	return name, err
+}
+
+// EnsureImageVolume makes a volume that shows an image read-only, for as long
+// as its pod lives, and returns its dataset, whose mountpoint is legacy. It is a
+// clone, so the image stays for as long. The error is ErrNoImage if the image
+// dataset is gone, and ErrConflict if the volume shows another image.
+func (s *Store) EnsureImageVolume(ctx context.Context, uid, volume, image string) (dataset string, err error) {
+	if err := errors.Join(checkWord("pod", uid), checkWord("volume", volume), checkWord("image", image)); err != nil {
+		return "", err
+	}
+	name := s.podName(uid) + "/i-" + volume
+	return name, s.cloneImage(ctx, name, image, "mountpoint=legacy", "readonly=on")
+}
+
+// cloneImage makes a dataset of a pod that starts as an image. One that is
+// there must come from the same image.
+func (s *Store) cloneImage(ctx context.Context, name, image string, properties ...string) error {
+	origin := s.snapName(image)
+	err := s.clone(ctx, origin, name, properties...)
+	switch {
+	case errors.Is(err, ErrExists):
+		p, err := s.get(ctx, name, "origin")
+		if err != nil {
+			return err
+		}
+		if got := p["origin"].value; got != origin {
+			return fmt.Errorf("storage: dataset %s: %w: %s, not %s", name, ErrConflict, got, origin)
+		}
+		return nil
+	case errors.Is(err, ErrNotFound):
+		s.forgetImage(image)
+		return fmt.Errorf("storage: image %s: %w: %w", image, ErrNoImage, err)
+	}
+	return err
 }
 
 // removeDelays are the pauses between tries to destroy a dataset that is busy:

@@ -6,6 +6,7 @@
 //	images/<id>             one unpacked image or layer chain, snapshot @image
 //	pods/<uid>              the zone path of a pod
 //	pods/<uid>/c-<name>     a container's root: a clone of an image, with @start
+//	pods/<uid>/i-<name>     a volume that shows an image: a clone of it, read-only
 //	pods/<uid>/v-<name>     a volume that lives as long as the pod
 //	pods/<uid>/e-<name>     the root of a container that came after the boot
 //	spares/<n>              mount points for those, read-only

@@ -302,3 +302,37 @@ func failOn(prefix, stderr string) func(string) error {
 		return nil
 	}
 }
+
+// TestImageVolume shows an image for as long as a pod lives.
+func TestImageVolume(t *testing.T) {
+	h, s := newHost(t)
+	ctx := t.Context()
+	image(t, s, "img", "")
+	image(t, s, "other", "")
+	if _, err := s.EnsurePod(ctx, uid, 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if d, err := s.EnsureImageVolume(ctx, uid, "model", "img"); err != nil || d != "rpool/reddwarf/pods/"+uid+"/i-model" {
+			t.Fatalf("EnsureImageVolume = %q, %v", d, err)
+		}
+	}
+	if _, err := s.EnsureImageVolume(ctx, uid, "model", "other"); !errors.Is(err, storage.ErrConflict) {
+		t.Errorf("of another image: %v", err)
+	}
+	if _, err := s.EnsureImageVolume(ctx, uid, "more", "gone"); !errors.Is(err, storage.ErrNoImage) {
+		t.Errorf("of no image: %v", err)
+	}
+	if err := s.RemoveImage(ctx, "img"); !errors.Is(err, storage.ErrInUse) {
+		t.Errorf("the image is removed under the volume: %v", err)
+	}
+	if err := s.RemovePod(ctx, uid); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RemoveImage(ctx, "img"); err != nil {
+		t.Errorf("after the pod is gone: %v", err)
+	}
+	if names := h.names(t); slices.ContainsFunc(names, func(n string) bool { return strings.Contains(n, uid) }) {
+		t.Errorf("left: %q", names)
+	}
+}

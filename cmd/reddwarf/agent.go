@@ -33,6 +33,7 @@ import (
 	"reddwarf.io/reddwarf/provider/peers"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/mounts"
 	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/command"
@@ -297,6 +298,14 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 	for _, s := range a.ClusterDNS {
 		dns = append(dns, netip.MustParseAddr(s))
 	}
+	hostPaths, err := a.hostPaths()
+	if err != nil {
+		return nil, err
+	}
+	shown := mounts.New(a.host, mounts.DefaultDir)
+	if err := shown.Setup(); err != nil {
+		return nil, err
+	}
 	mirrors, err := a.mirrors()
 	if err != nil {
 		return nil, err
@@ -312,6 +321,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 			Resolver:      resolver,
 			Brands:        a.Brands,
 			Podinit:       map[string]string{translate.BrandLX: a.PodinitLX, translate.BrandNative: a.PodinitNative},
+			HostPaths:     hostPaths,
 			Capacity:      nodes.Node(ctx).Status.Allocatable,
 
 			HostNamespaces: a.HostPodNamespaces,
@@ -333,6 +343,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 			return client
 		},
 		Storage:    a.store,
+		Mounts:     shown,
 		Images:     images,
 		Links:      mendingLinks{a.links, host},
 		Ports:      host.nat,

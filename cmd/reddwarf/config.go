@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage/oci"
 )
 
@@ -38,6 +39,8 @@ type config struct {
 	ClientCAFile string
 	TLSCertFile  string
 	TLSKeyFile   string
+
+	HostPaths []string
 
 	DataDir string
 	LogDir  string
@@ -86,6 +89,8 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.DataDir, "data-dir", "/var/lib/reddwarf", "where the agent keeps its records of pods")
 	f.StringVar(&c.LogDir, "pod-log-dir", "/var/log/pods", "where links to the logs of pods are made")
 	f.StringVar(&c.Pool, "pool", "rpool", "ZFS pool for images, pods and volumes, below POOL/reddwarf")
+
+	f.StringSliceVar(&c.HostPaths, "host-path", nil, "PREFIX[:ro]: directory of this host that pods may see with all below it, by hostPath and by local and hostPath persistent volumes; may be repeated (default: none)")
 
 	f.StringVar(&c.PodCIDR, "pod-cidr", "", "addresses for pods, where the cluster does not assign node.spec.podCIDR")
 	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", nil, "network of all nodes' pods, one for each IP family (default: what is around all nodes' podCIDRs)")
@@ -176,6 +181,9 @@ func (c *config) validate() error {
 	if _, err := c.mirrors(); err != nil {
 		fault("--registry-mirror: %w", err)
 	}
+	if _, err := c.hostPaths(); err != nil {
+		fault("--host-path: %w", err)
+	}
 	switch c.Transport {
 	case "auto", "socket", "zlogin":
 	default:
@@ -221,6 +229,19 @@ func (c *config) mirrors() ([]oci.Mirror, error) {
 			return nil, err
 		}
 		all = append(all, m)
+	}
+	return all, nil
+}
+
+// hostPaths reads the values of --host-path.
+func (c *config) hostPaths() ([]translate.HostPrefix, error) {
+	var all []translate.HostPrefix
+	for _, s := range c.HostPaths {
+		p, err := translate.ParseHostPrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
 	}
 	return all, nil
 }

@@ -49,7 +49,9 @@ func run(m *testing.M) int {
 			fmt.Println("e2e: close:", err)
 		}
 	}()
-	host, err = bed.AddHost(ctx, "e2e1", testbed.HostOptions{AgentFlags: []string{"--host-pod-namespaces", hostNamespace}})
+	host, err = bed.AddHost(ctx, "e2e1", testbed.HostOptions{AgentFlags: []string{
+		"--host-pod-namespaces", hostNamespace, "--host-path", sharedDir, "--host-path", fixedDir + ":ro",
+	}})
 	if err != nil {
 		fmt.Println("e2e:", err)
 		return 1

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -37,6 +38,9 @@ type State struct {
 
 	// Containers are the init containers in their order, then the others.
 	Containers []Container `json:"containers,omitempty"`
+
+	// VolumeImages are what the pod's image volumes were resolved to, by volume.
+	VolumeImages map[string]Image `json:"volumeImages,omitempty"`
 
 	// Initialized is set while the init containers of the present boot have
 	// done their work: once another container has run.
@@ -208,6 +212,7 @@ func (s State) Clone() State {
 	}
 	c.Allocated, c.Configured, c.Applied = s.Allocated.Clone(), s.Configured.Clone(), s.Applied.Clone()
 	c.Pending, c.Resizing = clone(s.Pending), clone(s.Resizing)
+	c.VolumeImages = maps.Clone(s.VolumeImages) // images are never changed in place
 	c.End = clone(s.End)
 	c.Deletion = clone(s.Deletion)
 	return c

@@ -55,7 +55,7 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 	a.network(pod, node)
 	a.podSecurity(pod.Spec.SecurityContext)
 	for _, v := range pod.Spec.Volumes {
-		a.volume(v)
+		a.volume(pod, v, node)
 	}
 	for i := range pod.Spec.InitContainers {
 		c := &pod.Spec.InitContainers[i]
@@ -124,85 +124,6 @@ func localAppArmor(p *corev1.AppArmorProfile) bool {
 	return p != nil && p.Type == corev1.AppArmorProfileTypeLocalhost
 }
 
-func (a *admission) volume(v corev1.Volume) {
-	if e := v.EmptyDir; e != nil {
-		a.when(e.Medium != corev1.StorageMediumDefault && e.Medium != corev1.StorageMediumMemory, "volume %q: emptyDir with medium %s", v.Name, e.Medium)
-		return
-	}
-	a.owners(v)
-	if v.Projected != nil {
-		for i, s := range v.Projected.Sources {
-			a.when(s.ServiceAccountToken == nil && s.ConfigMap == nil && s.Secret == nil && s.DownwardAPI == nil,
-				"volume %q: projected source %d", v.Name, i)
-		}
-		return
-	}
-	a.when(!HostWritten(v), "volume %q: type %s", v.Name, volumeType(v))
-}
-
-// owners refuses owners other than root of what the host writes.
-func (a *admission) owners(v corev1.Volume) {
-	user := func(u *int64, where string) { a.when(u != nil, "volume %q: %s", v.Name, where) }
-	keys := func(items []corev1.KeyToPath) {
-		for _, i := range items {
-			user(i.User, "items[].user")
-		}
-	}
-	files := func(items []corev1.DownwardAPIVolumeFile) {
-		for _, i := range items {
-			user(i.User, "items[].user")
-		}
-	}
-	switch {
-	case v.Secret != nil:
-		user(v.Secret.DefaultUser, "defaultUser")
-		keys(v.Secret.Items)
-	case v.ConfigMap != nil:
-		user(v.ConfigMap.DefaultUser, "defaultUser")
-		keys(v.ConfigMap.Items)
-	case v.DownwardAPI != nil:
-		user(v.DownwardAPI.DefaultUser, "defaultUser")
-		files(v.DownwardAPI.Items)
-	case v.Projected != nil:
-		user(v.Projected.DefaultUser, "defaultUser")
-		for _, s := range v.Projected.Sources {
-			switch {
-			case s.Secret != nil:
-				keys(s.Secret.Items)
-			case s.ConfigMap != nil:
-				keys(s.ConfigMap.Items)
-			case s.DownwardAPI != nil:
-				files(s.DownwardAPI.Items)
-			case s.ServiceAccountToken != nil:
-				user(s.ServiceAccountToken.User, "serviceAccountToken.user")
-			}
-		}
-	}
-}
-
-// volumeType names what a volume is, as its field in a manifest.
-func volumeType(v corev1.Volume) string {
-	switch {
-	case v.HostPath != nil:
-		return "hostPath"
-	case v.PersistentVolumeClaim != nil:
-		return "persistentVolumeClaim"
-	case v.Ephemeral != nil:
-		return "ephemeral"
-	case v.CSI != nil:
-		return "csi"
-	case v.NFS != nil:
-		return "nfs"
-	case v.Image != nil:
-		return "image"
-	case v.GitRepo != nil:
-		return "gitRepo"
-	case v.ISCSI != nil:
-		return "iscsi"
-	}
-	return "unknown to this node"
-}
-
 func (a *admission) container(list string, c *corev1.Container) {
 	a.prefix = fmt.Sprintf("%s[%s].", list, c.Name)
 	defer func() { a.prefix = "" }()
@@ -218,8 +139,6 @@ func (a *admission) container(list string, c *corev1.Container) {
 	for _, m := range c.VolumeMounts {
 		a.when(m.MountPropagation != nil && *m.MountPropagation != corev1.MountPropagationNone,
 			"volumeMounts[%s].mountPropagation: %s", m.MountPath, deref(m.MountPropagation))
-		a.when(m.RecursiveReadOnly != nil && *m.RecursiveReadOnly == corev1.RecursiveReadOnlyEnabled,
-			"volumeMounts[%s].recursiveReadOnly: Enabled", m.MountPath)
 		a.when(len(m.BindMountOptions) > 0, "volumeMounts[%s].bindMountOptions", m.MountPath)
 	}
 	a.resources("resources", &c.Resources)

@@ -32,6 +32,9 @@ type Input struct {
 	Objects  Objects
 	Services Services
 	Files    Files // nil before the zone runs
+
+	// Shown is what Sources became, by volume.
+	Shown map[string]Shown
 }
 
 // The files that podinit mounts from its spec directory.
@@ -54,7 +57,7 @@ func Spec(in Input, attempt func(name string) int, start func(name string) bool)
 		Version:  podinit.Version,
 		PodUID:   string(in.Pod.UID),
 		Hostname: kernelHostname(in.Pod, in.Node),
-		Volumes:  ownVolumes(in.Pod),
+		Volumes:  ownVolumes(in.Pod, in.Shown),
 	}
 	if in.Brand == BrandNative {
 		s.Network = &podinit.Network{Interface: LinkName(in.Slot), Addresses: in.Addresses, Gateways: in.Gateways}

@@ -167,7 +167,7 @@ func (o Observed) status(c *corev1.Container) corev1.ContainerStatus {
 }
 
 func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.ContainerStatus {
-	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: int32(r.Attempt)}
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: int32(r.Attempt), VolumeMounts: volumeMountStatus(c)}
 	if r.Image != nil {
 		s.ImageID = r.Image.Digest
 		if s.ImageID == "" {

@@ -37,6 +37,9 @@ type Node struct {
 	// Podinit is the host's path of podinit for a brand.
 	Podinit map[string]string
 
+	// HostPaths are the directories of the host that pods may see.
+	HostPaths []HostPrefix
+
 	// ProcessLimit bounds the processes of a pod; 0 means no bound.
 	ProcessLimit uint64
 

@@ -41,8 +41,17 @@ const (
 type Datasets struct {
 	ZonePath   string
 	Containers map[string]string // container roots, by container
-	Volumes    map[string]string // emptyDirs with a size limit, by volume
+	Volumes    map[string]string // emptyDirs with a size limit and images, by volume
 	Spares     string            // directory with the places of ephemeral containers' roots
+	Shown      map[string]Shown  // what Sources became, by volume
+}
+
+// Shown is where a Source is for the zone to mount.
+type Shown struct {
+	Point    string
+	Dir      bool // not a single file or socket
+	ReadOnly bool
+	Group    bool // fsGroup applies
 }
 
 // Zone returns the configuration of the pod's zone.
@@ -141,10 +150,17 @@ func volumeMounts(in Input, d Datasets) []zones.Mount {
 			}
 		case HasDataset(v):
 			m.Source, m.Type = d.Volumes[v.Name], "zfs" // for its quota
+		case v.Image != nil:
+			m.Source, m.Type, m.Options = d.Volumes[v.Name], "zfs", []string{"ro", "noexec", "nosetuid"}
 		case HasDirectory(v):
 			m.Source, m.Type, m.Options = path.Join(d.ZonePath, EmptyDir, v.Name), "lofs", rw
 		case HostWritten(v):
 			m.Source, m.Type, m.Options = path.Join(d.ZonePath, VolumesDir, v.Name), "lofs", ro
+		case HasSource(v):
+			m.Source, m.Type, m.Options = d.Shown[v.Name].Point, "lofs", rw
+			if d.Shown[v.Name].ReadOnly {
+				m.Options = ro
+			}
 		default:
 			continue // Admit has refused it
 		}
@@ -192,13 +208,17 @@ func EmptyDirMode(v corev1.Volume) fs.FileMode {
 
 // ownVolumes are the volumes that podinit makes ready: what the host cannot,
 // because only the zone has them mounted, and what belongs to a group.
-func ownVolumes(pod *corev1.Pod) []podinit.Volume {
+func ownVolumes(pod *corev1.Pod, shown map[string]Shown) []podinit.Volume {
 	var out []podinit.Volume
 	for _, v := range pod.Spec.Volumes {
-		if v.EmptyDir == nil {
+		s := shown[v.Name]
+		if v.EmptyDir == nil && (!s.Group || s.ReadOnly) {
 			continue
 		}
-		own := podinit.Volume{Name: v.Name, Mode: v.EmptyDir.Mode}
+		own := podinit.Volume{Name: v.Name, Keep: v.EmptyDir == nil}
+		if v.EmptyDir != nil {
+			own.Mode = v.EmptyDir.Mode
+		}
 		if s := pod.Spec.SecurityContext; s != nil && s.FSGroup != nil {
 			own.Group = s.FSGroup
 			own.RootOnly = s.FSGroupChangePolicy != nil && *s.FSGroupChangePolicy == corev1.FSGroupChangeOnRootMismatch

@@ -61,6 +61,9 @@ type Volume struct {
 	Name string `json:"name"`
 	Mode *int32 `json:"mode,omitempty"` // permissions, and 01000 for the sticky bit
 
+	// Keep is for a volume that outlives the pod: it is not opened to everybody.
+	Keep bool `json:"keep,omitempty"`
+
 	// Group is made the group of all that is in the volume, with the right to
 	// read and write it, if it is set (fsGroup). RootOnly leaves it at that
 	// where the volume's root looks so already (OnRootMismatch).

@@ -50,7 +50,7 @@ func (m *Model) mountNFS(ctx context.Context, inv *program.Invocation, w wish, p
 		return code
 	}
 	source, err := m.cfg.Servers.Export(server, dir)
-	for errors.Is(err, ErrSilent) {
+	if errors.Is(err, ErrSilent) {
 		// By default it tries the older protocols, and again ten thousand times.
 		if args.vers == "4" {
 			inv.Errf("nfs mount: %s NFS service not available RPC: Timed out\n", server)

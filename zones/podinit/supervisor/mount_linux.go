@@ -44,35 +44,16 @@ func (mounter) bind(source, target *place, flags mountFlags) error {
 		return nil
 	}
 	// Linux ignores the flags of a new bind mount: they need a second call, on
-	// what is now mounted there, to which the pin does not lead.
-	f |= unix.MS_REMOUNT | inherited(target.path)
+	// what is now mounted there, to which the pin does not lead. They hold for
+	// what is mounted below too, as those of lofs.
+	var attr unix.MountAttr
 	if flags.readOnly {
-		f |= unix.MS_RDONLY
+		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
 	if flags.noSetuid {
-		f |= unix.MS_NOSUID
+		attr.Attr_set |= unix.MOUNT_ATTR_NOSUID
 	}
-	return unix.Mount("", target.path, "", f, "")
-}
-
-// inherited returns the flags that a mount has already. A process without all
-// privileges may not clear them.
-func inherited(path string) uintptr {
-	var st unix.Statfs_t
-	if unix.Statfs(path, &st) != nil {
-		return 0
-	}
-	var f uintptr
-	for _, m := range []struct{ st, ms uintptr }{
-		{unix.ST_NOSUID, unix.MS_NOSUID}, {unix.ST_NODEV, unix.MS_NODEV}, {unix.ST_NOEXEC, unix.MS_NOEXEC},
-		{unix.ST_NOATIME, unix.MS_NOATIME}, {unix.ST_NODIRATIME, unix.MS_NODIRATIME},
-		{unix.ST_RELATIME, unix.MS_RELATIME}, {unix.ST_RDONLY, unix.MS_RDONLY},
-	} {
-		if uintptr(st.Flags)&m.st != 0 {
-			f |= m.ms
-		}
-	}
-	return f
+	return unix.MountSetattr(unix.AT_FDCWD, target.path, unix.AT_RECURSIVE|unix.AT_SYMLINK_NOFOLLOW, &attr)
 }
 
 // unmount takes one mount away. It may be busy for a moment after the last

@@ -52,6 +52,10 @@ func (c *container) wishes() []wish {
 			// A zone mounts what only the host may write read-only; in the
 			// global zone nothing stands between.
 			w.flags.readOnly = m.ReadOnly || conf.volumes[m.Volume].ReadOnly
+			if info, err := os.Lstat(w.from); err == nil && !info.IsDir() && m.SubPath == "" {
+				// One file or socket: it is named in its directory, which is ours.
+				w.from, w.source = path.Split(w.from)
+			}
 		}
 		list = append(list, w)
 	}

@@ -34,7 +34,9 @@ func readyVolume(dir string, v podinit.Volume) error {
 	if err != nil {
 		return err
 	}
-	err = openUp(root, v.Mode)
+	if !v.Keep {
+		err = openUp(root, v.Mode)
+	}
 	if err == nil && v.Group != nil {
 		err = giveToGroup(root, int(*v.Group), v.RootOnly)
 	}

@@ -47,7 +47,7 @@ func Commands() []string {
 	return []string{
 		"zonecfg", "zoneadm", "zlogin", "zonename", "dladm", "ipadm", "route", "routeadm", "ipnat", "ipf",
 		"zfs", "zpool", "kstat", "prctl", "psrinfo", "prtconf", "swap", "svcs", "svcadm", "svccfg",
-		"uname", "isainfo", "ps", "ctrun",
+		"uname", "isainfo", "ps", "ctrun", "mount", "umount",
 	}
 }
 
