@@ -73,6 +73,7 @@ const (
 type prepared struct {
 	address, storage, mounts, link, files, configured bool
 	pending                                           bool // BootPending is on disk for the coming boot
+	root                                              bool // of files, what depends on the pod alone
 
 	ports bool // of the boot that is now
 }

@@ -185,6 +185,8 @@ func (w *worker) makeStorage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	rooted := w.ahead(ctx, dir)
+	defer func() { w.have.root = rooted() }()
 	d := translate.Datasets{ZonePath: dir, Containers: map[string]string{}, Volumes: map[string]string{}}
 	w.mu.Lock()
 	st := w.st.Clone()

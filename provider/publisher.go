@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -203,6 +204,10 @@ func newer(a, b *corev1.Pod) bool {
 // pod of the same name, and no condition that did not change, so that those of
 // others are left to them.
 func statusPatch(base *corev1.Pod, status corev1.PodStatus) ([]byte, error) {
+	// Most looks find nothing new, and comparing costs much less than a patch.
+	if equality.Semantic.DeepEqual(base.Status, status) {
+		return nil, nil
+	}
 	before, err := json.Marshal(corev1.Pod{Status: base.Status})
 	if err != nil {
 		return nil, err

@@ -69,8 +69,10 @@ func (w *worker) writeFiles(ctx context.Context) error {
 		return fmt.Errorf("zone path: %w", err)
 	}
 	defer zonepath.Close() //nolint:errcheck // only a handle
-	if err := w.writeRoot(zonepath, in); err != nil {
-		return fmt.Errorf("zone root: %w", err)
+	if !w.have.root {
+		if err := w.writeRoot(zonepath, in); err != nil {
+			return fmt.Errorf("zone root: %w", err)
+		}
 	}
 	if err := makeEmptyDirs(zonepath, in); err != nil {
 		return fmt.Errorf("emptyDir: %w", err)

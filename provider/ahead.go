@@ -1,0 +1,46 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"reddwarf.io/reddwarf/provider/translate"
+)
+
+// ahead writes what the zone needs besides its datasets while these are made:
+// its root and its volumes, for some of which the API server is asked. The
+// returned function waits for the end and reports whether the root is there.
+//
+// What fails here is silent: the step that it belongs to does it again and says
+// why. What succeeds is found by that step, which looks at each volume anew.
+func (w *worker) ahead(ctx context.Context, dir string) (rooted func() bool) {
+	done := make(chan bool, 1)
+	go func() {
+		ok, _ := w.writeAhead(ctx, dir) //nolint:errcheck // as said above
+		done <- ok
+	}()
+	return func() bool { return <-done }
+}
+
+func (w *worker) writeAhead(ctx context.Context, dir string) (rooted bool, err error) {
+	in, err := w.input(ctx)
+	if err != nil {
+		return false, err
+	}
+	zonepath, err := os.OpenRoot(dir)
+	if err != nil {
+		return false, err
+	}
+	defer zonepath.Close() //nolint:errcheck // only a handle
+	if err := w.writeRoot(zonepath, in); err != nil {
+		return false, err
+	}
+	for _, v := range in.Pod.Spec.Volumes {
+		if translate.HostWritten(v) {
+			_, verr := w.writeOne(ctx, zonepath, in, v)
+			err = errors.Join(err, verr)
+		}
+	}
+	return true, err
+}
