@@ -7,10 +7,10 @@ import (
 	"io"
 
 	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	corev1 "k8s.io/api/core/v1"
 	utilexec "k8s.io/utils/exec"
 
+	"reddwarf.io/reddwarf/provider/server"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
@@ -19,7 +19,7 @@ import (
 // Exec runs a command in a container and carries its streams until it ends. An
 // exit code other than 0 is a bare utilexec.CodeExitError, which is what
 // virtual-kubelet looks for.
-func (p *Provider) Exec(ctx context.Context, namespace, pod, container string, cmd []string, attach api.AttachIO) error {
+func (p *Provider) Exec(ctx context.Context, namespace, pod, container string, cmd []string, attach server.AttachIO) error {
 	channel, container, err := p.reach(namespace, pod, container)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func execError(err error) error {
 }
 
 // Attach joins the streams of a container's main process.
-func (p *Provider) Attach(ctx context.Context, namespace, pod, container string, attach api.AttachIO) error {
+func (p *Provider) Attach(ctx context.Context, namespace, pod, container string, attach server.AttachIO) error {
 	channel, container, err := p.reach(namespace, pod, container)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (p *Provider) Attach(ctx context.Context, namespace, pod, container string,
 
 // streamsOf adapts the streams of a request. Sizes are passed on until ctx
 // ends, which the caller sees to.
-func streamsOf(ctx context.Context, a api.AttachIO) podinit.Streams {
+func streamsOf(ctx context.Context, a server.AttachIO) podinit.Streams {
 	s := podinit.Streams{In: a.Stdin()}
 	if out := a.Stdout(); out != nil {
 		s.Out = out

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	corev1 "k8s.io/api/core/v1"
 	utilexec "k8s.io/utils/exec"
 
@@ -25,11 +24,11 @@ func (*buffer) Close() error { return nil }
 
 type fakeIO struct{ out buffer }
 
-func (*fakeIO) Stdin() io.Reader            { return nil }
-func (f *fakeIO) Stdout() io.WriteCloser    { return &f.out }
-func (*fakeIO) Stderr() io.WriteCloser      { return nil }
-func (*fakeIO) TTY() bool                   { return false }
-func (*fakeIO) Resize() <-chan api.TermSize { return nil }
+func (*fakeIO) Stdin() io.Reader               { return nil }
+func (f *fakeIO) Stdout() io.WriteCloser       { return &f.out }
+func (*fakeIO) Stderr() io.WriteCloser         { return nil }
+func (*fakeIO) TTY() bool                      { return false }
+func (*fakeIO) Resize() <-chan server.TermSize { return nil }
 
 func TestExec(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

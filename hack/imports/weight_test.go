@@ -12,6 +12,7 @@ import (
 // node 17 MiB.
 var heavy = []string{
 	"github.com/google/cel-go/...",
+	"go.opencensus.io/...",
 	"go.opentelemetry.io/otel/sdk/...",
 	"go.opentelemetry.io/otel/exporters/...",
 	"sigs.k8s.io/apiserver-network-proxy/...",

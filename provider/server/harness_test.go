@@ -23,7 +23,6 @@ import (
 	"time"
 
 	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -293,7 +292,7 @@ func get(t *testing.T, c *http.Client, url string) (int, string) {
 // setup) and ns/done. What it does with streams is up to the test.
 type fakePods struct {
 	logs    func(ctx context.Context, o LogOptions) (io.ReadCloser, error)
-	exec    func(ctx context.Context, container string, cmd []string, a api.AttachIO) error
+	exec    func(ctx context.Context, container string, cmd []string, a AttachIO) error
 	forward func(ctx context.Context, port int32, stream io.ReadWriteCloser) error
 }
 
@@ -302,7 +301,7 @@ func newFakePods() *fakePods {
 		logs: func(_ context.Context, _ LogOptions) (io.ReadCloser, error) {
 			return io.NopCloser(bytes.NewReader([]byte("hello\n"))), nil
 		},
-		exec: func(context.Context, string, []string, api.AttachIO) error { return errdefs.InvalidInput("not set") },
+		exec: func(context.Context, string, []string, AttachIO) error { return errdefs.InvalidInput("not set") },
 		forward: func(_ context.Context, _ int32, s io.ReadWriteCloser) error {
 			defer s.Close() //nolint:errcheck // the end of the test's stream
 			_, err := io.Copy(s, s)
@@ -332,11 +331,11 @@ func (f *fakePods) Logs(ctx context.Context, _, _, _ string, o LogOptions) (io.R
 	return f.logs(ctx, o)
 }
 
-func (f *fakePods) Exec(ctx context.Context, _, _, container string, cmd []string, a api.AttachIO) error {
+func (f *fakePods) Exec(ctx context.Context, _, _, container string, cmd []string, a AttachIO) error {
 	return f.exec(ctx, container, cmd, a)
 }
 
-func (f *fakePods) Attach(ctx context.Context, _, _, container string, a api.AttachIO) error {
+func (f *fakePods) Attach(ctx context.Context, _, _, container string, a AttachIO) error {
 	return f.exec(ctx, container, []string{"attached"}, a)
 }
 

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	vklog "github.com/virtual-kubelet/virtual-kubelet/log"
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	corev1 "k8s.io/api/core/v1"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
@@ -57,14 +56,30 @@ type Pods interface {
 	Logs(ctx context.Context, namespace, pod, container string, o LogOptions) (io.ReadCloser, error)
 	// Exec runs cmd in a container. An exit code other than 0 is a
 	// utilexec.CodeExitError.
-	Exec(ctx context.Context, namespace, pod, container string, cmd []string, attach api.AttachIO) error
+	Exec(ctx context.Context, namespace, pod, container string, cmd []string, attach AttachIO) error
 	// Attach joins the streams of a container's main process.
-	Attach(ctx context.Context, namespace, pod, container string, attach api.AttachIO) error
+	Attach(ctx context.Context, namespace, pod, container string, attach AttachIO) error
 	// PortForward joins stream to a TCP port inside the pod.
 	PortForward(ctx context.Context, namespace, pod string, port int32, stream io.ReadWriteCloser) error
 	// StatsSummary returns the usage of the node and its pods.
 	StatsSummary(ctx context.Context) (*statsv1alpha1.Summary, error)
 }
+
+// AttachIO is the streams of a command or of a container's main process. What
+// the client did not ask for is nil, and Resize is without a terminal.
+//
+// It has the methods of virtual-kubelet's type of that name, whose package links
+// OpenCensus.
+type AttachIO interface {
+	Stdin() io.Reader
+	Stdout() io.WriteCloser
+	Stderr() io.WriteCloser
+	TTY() bool
+	Resize() <-chan TermSize
+}
+
+// TermSize is the size of a terminal in characters.
+type TermSize struct{ Width, Height uint16 }
 
 // Config is what a Server is made of.
 type Config struct {

@@ -14,8 +14,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apiserver/pkg/authentication/user"
-
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 )
 
 func TestAccess(t *testing.T) {
@@ -254,7 +252,7 @@ func TestTimeouts(t *testing.T) {
 func TestServeEndsRunningStreams(t *testing.T) {
 	h := start(t)
 	entered := make(chan struct{})
-	h.pods.exec = func(ctx context.Context, _ string, _ []string, _ api.AttachIO) error {
+	h.pods.exec = func(ctx context.Context, _ string, _ []string, _ AttachIO) error {
 		close(entered)
 		<-ctx.Done()
 		return ctx.Err()

@@ -10,7 +10,6 @@ import (
 
 	"github.com/virtual-kubelet/virtual-kubelet/errdefs"
 	vklog "github.com/virtual-kubelet/virtual-kubelet/log"
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	apiproxy "k8s.io/apiserver/pkg/util/proxy"
 	"k8s.io/cri-streaming/pkg/streaming/portforward"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
@@ -79,24 +78,24 @@ type process struct {
 
 // ExecInContainer implements remotecommand.Executor.
 func (p process) ExecInContainer(ctx context.Context, _, _, _ string, _ []string, in io.Reader, out, err io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, _ time.Duration) error {
-	return p.run(ctx, in, out, err, tty, resize, func(ctx context.Context, a api.AttachIO) error {
+	return p.run(ctx, in, out, err, tty, resize, func(ctx context.Context, a AttachIO) error {
 		return p.pods.Exec(ctx, p.namespace, p.pod, p.container, p.cmd, a)
 	})
 }
 
 // AttachContainer implements remotecommand.Attacher.
 func (p process) AttachContainer(ctx context.Context, _, _, _ string, in io.Reader, out, err io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
-	return p.run(ctx, in, out, err, tty, resize, func(ctx context.Context, a api.AttachIO) error {
+	return p.run(ctx, in, out, err, tty, resize, func(ctx context.Context, a AttachIO) error {
 		return p.pods.Attach(ctx, p.namespace, p.pod, p.container, a)
 	})
 }
 
-func (process) run(ctx context.Context, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, do func(context.Context, api.AttachIO) error) error {
+func (process) run(ctx context.Context, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize, do func(context.Context, AttachIO) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	a := attachIO{in: in, out: out, err: errOut, tty: tty}
 	var sizes sync.WaitGroup
 	if resize != nil {
-		c := make(chan api.TermSize)
+		c := make(chan TermSize)
 		a.resize = c
 		sizes.Go(func() { passSizes(ctx, resize, c) })
 	}
@@ -110,7 +109,7 @@ func (process) run(ctx context.Context, in io.Reader, out, errOut io.WriteCloser
 	return err
 }
 
-func passSizes(ctx context.Context, from <-chan remotecommand.TerminalSize, to chan<- api.TermSize) {
+func passSizes(ctx context.Context, from <-chan remotecommand.TerminalSize, to chan<- TermSize) {
 	defer close(to)
 	for {
 		select {
@@ -123,26 +122,26 @@ func passSizes(ctx context.Context, from <-chan remotecommand.TerminalSize, to c
 			select {
 			case <-ctx.Done():
 				return
-			case to <- api.TermSize{Width: size.Width, Height: size.Height}:
+			case to <- TermSize{Width: size.Width, Height: size.Height}:
 			}
 		}
 	}
 }
 
-// attachIO implements api.AttachIO. A stream that the client did not ask for is
+// attachIO implements AttachIO. A stream that the client did not ask for is
 // nil.
 type attachIO struct {
 	in       io.Reader
 	out, err io.WriteCloser
 	tty      bool
-	resize   <-chan api.TermSize
+	resize   <-chan TermSize
 }
 
-func (a attachIO) Stdin() io.Reader            { return a.in }
-func (a attachIO) Stdout() io.WriteCloser      { return a.out }
-func (a attachIO) Stderr() io.WriteCloser      { return a.err }
-func (a attachIO) TTY() bool                   { return a.tty }
-func (a attachIO) Resize() <-chan api.TermSize { return a.resize }
+func (a attachIO) Stdin() io.Reader        { return a.in }
+func (a attachIO) Stdout() io.WriteCloser  { return a.out }
+func (a attachIO) Stderr() io.WriteCloser  { return a.err }
+func (a attachIO) TTY() bool               { return a.tty }
+func (a attachIO) Resize() <-chan TermSize { return a.resize }
 
 func (s *Server) servePortForward(w http.ResponseWriter, r *http.Request) {
 	tunnel := wsstream.IsWebSocketRequestWithTunnelingProtocol(r)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/virtual-kubelet/virtual-kubelet/node/api"
 	"k8s.io/apimachinery/pkg/util/httpstream" //nolint:staticcheck // the client library returns its types
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/tools/remotecommand"
@@ -75,7 +74,7 @@ func TestExecStreams(t *testing.T) {
 	}
 	calls := make(chan call, 1)
 	// Copies its input to its output in capitals, says so, and exits with 7.
-	h.pods.exec = func(_ context.Context, container string, cmd []string, a api.AttachIO) error {
+	h.pods.exec = func(_ context.Context, container string, cmd []string, a AttachIO) error {
 		calls <- call{container, cmd}
 		if a.TTY() || a.Resize() != nil {
 			return errors.New("a terminal nobody asked for")
@@ -133,7 +132,7 @@ func (s sizes) Next() *remotecommand.TerminalSize {
 
 func TestExecTerminal(t *testing.T) {
 	h := start(t)
-	h.pods.exec = func(_ context.Context, _ string, _ []string, a api.AttachIO) error {
+	h.pods.exec = func(_ context.Context, _ string, _ []string, a AttachIO) error {
 		if !a.TTY() || a.Stderr() != nil {
 			return errors.New("no terminal, or stderr beside it")
 		}
@@ -166,7 +165,7 @@ func TestExecTerminal(t *testing.T) {
 func TestExecOutcomes(t *testing.T) {
 	h := start(t)
 	var outcome error
-	h.pods.exec = func(context.Context, string, []string, api.AttachIO) error { return outcome }
+	h.pods.exec = func(context.Context, string, []string, AttachIO) error { return outcome }
 	for name, dial := range transports(h) {
 		outcome = nil
 		if err := stream(t.Context(), dial(t, "/exec/ns/web/c", "command=x&output=1"), streams{out: io.Discard}); err != nil {
@@ -182,7 +181,7 @@ func TestExecOutcomes(t *testing.T) {
 
 func TestAttach(t *testing.T) {
 	h := start(t)
-	h.pods.exec = func(_ context.Context, container string, cmd []string, a api.AttachIO) error {
+	h.pods.exec = func(_ context.Context, container string, cmd []string, a AttachIO) error {
 		_, err := fmt.Fprint(a.Stdout(), container, cmd)
 		return err
 	}
@@ -203,7 +202,7 @@ func TestExecClientGone(t *testing.T) {
 	for name, dial := range transports(h) {
 		t.Run(name, func(t *testing.T) {
 			entered, left := make(chan struct{}), make(chan struct{})
-			h.pods.exec = func(ctx context.Context, _ string, _ []string, _ api.AttachIO) error {
+			h.pods.exec = func(ctx context.Context, _ string, _ []string, _ AttachIO) error {
 				close(entered)
 				<-ctx.Done()
 				close(left)
