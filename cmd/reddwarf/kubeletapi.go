@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
+	"k8s.io/component-base/metrics/legacyregistry"
 
 	"reddwarf.io/reddwarf/provider"
 	"reddwarf.io/reddwarf/provider/identity"
@@ -42,7 +43,12 @@ func (a *agent) kubeletAPI(ctx context.Context, p *provider.Provider) (func(cont
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.New(server.Config{NodeName: a.NodeName, Pods: p, Auth: auth, Certificate: cert.Certificate})
+	s, err := server.New(server.Config{
+		NodeName: a.NodeName, Pods: p, Auth: auth, Certificate: cert.Certificate,
+		// What the agent's libraries count, and its Go runtime and process: the
+		// same registry as a kubelet's.
+		Metrics: legacyregistry.Handler(),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,8 @@ func run(ctx context.Context, args []string) (err error) {
 	repeat := flags.Int("repeat", 1, "how often to measure everything")
 	splits := flags.Bool("split", true, "split the time of a start, for which the agent logs at level debug")
 	times := flags.Bool("timeline", false, "print all that was told of while the last single pod started; needs -split")
+	idle := flags.Duration("idle", 0, "how long to watch what the agent does while the pods of the burst just run")
+	leaks := flags.Int("leaks", 0, "instead of measuring time, look for leaks of the agent with that many pods and five times as many programs")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -63,8 +65,11 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{client: client, host: host, splits: *splits, timeline: *times && *splits}
+	b := &bench{client: client, host: host, splits: *splits, timeline: *times && *splits, idle: *idle}
 	fmt.Println("machine:", machine())
+	if *leaks > 0 {
+		return b.leaks(ctx, *leaks, 5**leaks, config)
+	}
 	for i := range *repeat {
 		if err := b.round(ctx, i, *single, *pods); err != nil {
 			return err
@@ -78,6 +83,7 @@ type bench struct {
 	host     *testbed.Host
 	splits   bool
 	timeline bool
+	idle     time.Duration
 }
 
 func (b *bench) round(ctx context.Context, round, single, burst int) error {
@@ -198,17 +204,56 @@ func (b *bench) burst(ctx context.Context, round, n int) error {
 	fmt.Printf("  memory: agent %s with no pod, %s at the end of the burst, %s a while later; podinit %.2f MiB PSS each; %.2f MiB per pod in all\n",
 		before.agent, after.agent, with.agent, mib(with.podinitPSS)/float64(max(with.podinits, 1)),
 		mib(with.agent.pss-before.agent.pss+with.podinitPSS)/pods)
+	if err := b.rest(ctx); err != nil {
+		return err
+	}
 	return b.remove(ctx)
+}
+
+// rest measures an agent whose pods need nothing.
+func (b *bench) rest(ctx context.Context) error {
+	if b.idle == 0 {
+		return nil
+	}
+	before, err := b.cost()
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := pause(ctx, b.idle); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := b.cost()
+	if err != nil {
+		return err
+	}
+	trace, err := readTrace(b.host.TraceFile())
+	if err != nil {
+		return err
+	}
+	commands := 0
+	for _, c := range trace {
+		if c.from.After(began) {
+			commands++
+		}
+	}
+	fmt.Printf("  idle for %.0f s: agent %.0f ms of CPU time a minute, its host commands %.0f ms, of which there are %.0f a minute\n", took.Seconds(),
+		float64((after.agentCPU-before.agentCPU).Milliseconds())/took.Minutes(),
+		float64((after.commandCPU-before.commandCPU).Milliseconds())/took.Minutes(), float64(commands)/took.Minutes())
+	return nil
 }
 
 // settleTime is for what follows a burst: events, the last statuses.
 const settleTime = 10 * time.Second
 
-func settle(ctx context.Context) error {
+func settle(ctx context.Context) error { return pause(ctx, settleTime) }
+
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(settleTime):
+	case <-time.After(d):
 		return nil
 	}
 }
