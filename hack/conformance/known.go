@@ -30,7 +30,7 @@ func causes() []cause {
 				"limits are resource controls of zones and projects, which no file shows.",
 		},
 		{
-			tests: of(`pod uses host network|hostNetwork is enabled|KubeletManagedEtcHosts|when running a container with a new image|node-pod communication`),
+			tests: of(`pod uses host network|hostNetwork is enabled|KubeletManagedEtcHosts|when running a container with a new image|node-pod communication|HostPort validates`),
 			why: "The test needs a Linux image in the host's network (hostNetwork). Pods of the host run in the global zone, which starts programs for illumos only, " +
 				"and an lx zone cannot share the global zone's network stack (lxinit: lx zones do not support shared IP stacks).",
 		},
@@ -42,6 +42,16 @@ func causes() []cause {
 			tests: of(`PrivilegedPod should enable privileged commands`),
 			why: "The test makes a dummy network interface by Linux' netlink from inside a privileged container. No privilege gives that to an lx zone: " +
 				"links are made in the global zone.",
+		},
+		{
+			tests: of(`\[sig-network\] DNS should`),
+			why:   "Not the agent: the test cluster has no DNS server.",
+			plan:  "Build CoreDNS from its Go module, run it in the lab and name it to the agent by --cluster-dns.",
+		},
+		{
+			tests: of(`HostPath should|containers restarted by container restart policy should not trigger`),
+			why:   "The pod mounts a folder of the host (hostPath), which the agent refuses.",
+			plan:  "hostPath below the folders that the agent's configuration allows.",
 		},
 		{
 			tests: of(`should not write to root filesystem`),
