@@ -82,10 +82,11 @@ func serve(ctx context.Context, address string, m *metrics, h *health) error {
 	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	err = s.Shutdown(last)
-	<-ended
-	if errors.Is(err, context.DeadlineExceeded) {
-		return s.Close()
+	if err = s.Shutdown(last); errors.Is(err, context.DeadlineExceeded) {
+		err = s.Close()
+	}
+	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
 	}
 	return err
 }

@@ -110,6 +110,7 @@ addresses. Rules of others and open connections stay. End the controller first: 
 		},
 	}
 	cmd.Flags().StringSliceVar(&c.ServiceCIDR, "service-cidr", nil, "networks of cluster addresses that are no longer refused")
+	cmd.Flags().StringVar(&c.Gateway, "gateway", "rdwgw0", "interface of this host's pods")
 	cmd.Flags().StringSliceVar(&c.PodCIDR, "pod-cidr", nil, "addresses of this host's pods, of whose gateway the routes are; needed with --service-cidr")
 	return cmd
 }

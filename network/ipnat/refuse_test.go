@@ -19,7 +19,7 @@ func (m *machine) gateway() {
 func TestRefuse(t *testing.T) {
 	m := newMachine(t)
 	l := ipnat.NewLoader(m)
-	all := []ipnat.Refusal{{Network: prefix("10.96.0.0/16"), Gateway: addr("10.244.1.1")}}
+	all := []ipnat.Refusal{{Network: prefix("10.96.0.0/16"), Interface: "rdwgw0", Gateway: addr("10.244.1.1")}}
 	if err := l.Refuse(t.Context(), all); err == nil {
 		t.Error("a route by an address that nobody has was made")
 	}
@@ -32,6 +32,10 @@ func TestRefuse(t *testing.T) {
 	if got := m.must("", "route", "-n", "get", "10.96.0.1"); !strings.Contains(got, "REJECT") || !strings.Contains(got, "rdwgw0") {
 		t.Errorf("a cluster address is routed so:\n%s", got)
 	}
+	reset := "block return-rst in quick on rdwgw0 proto tcp from any to 10.96.0.0/16\n"
+	if _, err := m.Run(t.Context(), command.Cmd{Name: "ipf", Args: []string{"-f", "-"}, Stdin: reset, Silent: true}); err == nil || !strings.Contains(err.Error(), "File exists") {
+		t.Errorf("the filter rule is not there: %v", err)
+	}
 	for range 2 {
 		if err := l.Unrefuse(t.Context(), all); err != nil {
 			t.Fatal(err)
@@ -40,7 +44,14 @@ func TestRefuse(t *testing.T) {
 	if out, err := m.Run(t.Context(), command.New("route", "-n", "get", "10.96.0.1")); err == nil && strings.Contains(string(out), "REJECT") {
 		t.Errorf("the route is still there:\n%s", out)
 	}
-	for _, bad := range []ipnat.Refusal{{}, {Network: prefix("10.96.0.1/16"), Gateway: addr("10.244.1.1")}, {Network: prefix("fd00:96::/112"), Gateway: addr("10.244.1.1")}} {
+	m.must("", "ipf", "-D")
+	if err := l.Refuse(t.Context(), all); !errors.Is(err, ipnat.ErrOff) {
+		t.Errorf("Refuse while off = %v", err)
+	}
+	if err := l.Unrefuse(t.Context(), all); err != nil {
+		t.Errorf("Unrefuse while off = %v", err)
+	}
+	for _, bad := range []ipnat.Refusal{{}, {Network: prefix("10.96.0.1/16"), Interface: "rdwgw0", Gateway: addr("10.244.1.1")}, {Network: prefix("fd00:96::/112"), Interface: "rdwgw0", Gateway: addr("10.244.1.1")}} {
 		if err := l.Refuse(t.Context(), []ipnat.Refusal{bad}); err == nil {
 			t.Errorf("%+v: no error", bad)
 		}

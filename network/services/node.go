@@ -62,7 +62,7 @@ func TranslateNode(node *corev1.Node, s Settings) (Node, error) {
 		*family = w
 		for _, n := range s.Services {
 			if n.Addr().Is4() == is4 {
-				out.Refuse = append(out.Refuse, ipnat.Refusal{Network: n, Gateway: w.Gateway})
+				out.Refuse = append(out.Refuse, ipnat.Refusal{Network: n, Interface: s.Gateway, Gateway: w.Gateway})
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func TestTranslateNode(t *testing.T) {
 		Node: ipnat.Node{Name: "n1", Zone: "za", Gateway: "rdwgw0", Uplink: "net0",
 			IPv4: &ipnat.Networks{Pods: prefix("10.244.1.0/24"), Cluster: prefix("10.244.0.0/16"), Gateway: addr("10.244.1.1"), Host: addr("198.51.100.11")},
 			IPv6: &ipnat.Networks{Pods: prefix("fd00:244:0:1::/64"), Gateway: addr("fd00:244:0:1::1"), Host: addr("fd00:1::11")}},
-		Refuse: []ipnat.Refusal{{Network: prefix("10.96.0.0/16"), Gateway: addr("10.244.1.1")}, {Network: prefix("fd00:96::/112"), Gateway: addr("fd00:244:0:1::1")}},
+		Refuse: []ipnat.Refusal{{Network: prefix("10.96.0.0/16"), Interface: "rdwgw0", Gateway: addr("10.244.1.1")}, {Network: prefix("fd00:96::/112"), Interface: "rdwgw0", Gateway: addr("fd00:244:0:1::1")}},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("TranslateNode = %+v, %v\nwant %+v", got, err, want)
@@ -70,7 +70,7 @@ func TestNodeComesLateAndMoves(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			c.want("no node yet", "", 0)
 			n := node()
-			n.Refuse = []ipnat.Refusal{{Network: prefix("10.96.0.0/16"), Gateway: addr("10.244.1.1")}}
+			n.Refuse = []ipnat.Refusal{{Network: prefix("10.96.0.0/16"), Interface: "rdwgw0", Gateway: addr("10.244.1.1")}}
 			set := func() {
 				if err := c.proxy.SetNode(n); err != nil {
 					t.Error(err)
