@@ -39,6 +39,7 @@ type Proxier struct {
 	family corev1.IPFamily
 	p      *nftables.Proxier
 	fake   *knftables.Fake // nil if the kernel gets the rules
+	synced bool
 }
 
 // NewProxier returns a kube-proxy that gives its rules to the kernel.
@@ -129,6 +130,9 @@ func watched(o metav1.Object) bool {
 
 // Sync makes the rules, and waits for it.
 func (x *Proxier) Sync() {
-	x.p.OnEndpointSlicesSynced()
+	if !x.synced {
+		x.synced = true
+		x.p.OnEndpointSlicesSynced() // which does nothing before both are
+	}
 	x.p.OnServiceSynced()
 }
