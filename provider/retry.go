@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones/podinit"
 )
 
 // The delays between tries of a step that failed.
@@ -53,6 +56,25 @@ func (w *worker) judge(ctx context.Context, s step, err error) {
 		if err := w.p.survey.refresh(ctx); err != nil && ctx.Err() == nil {
 			w.p.c.Log.Warnf("zones cannot be listed: %v", err)
 		}
+	}
+}
+
+// takeInRefusals makes failed starts of those that podinit tried by itself at
+// the boot and could not make ready, so that they are tried again.
+func (w *worker) takeInRefusals(ctx context.Context, v view) {
+	if v.live == nil || v.live.Boot != v.st.Boot {
+		return
+	}
+	for i := range v.live.Containers {
+		c := &v.live.Containers[i]
+		n, ours := w.autostart[c.Name]
+		if c.Phase != podinit.Waiting || c.ConfigError == "" || !ours || n != c.Attempt {
+			continue
+		}
+		delete(w.autostart, c.Name)
+		s := step{act: actStart, container: c.Name}
+		w.judge(ctx, s, &fault{c.Name, translate.ReasonConfigError, errors.New(c.ConfigError)})
+		v.notBefore[s] = w.failed[s].until
 	}
 }
 

@@ -320,25 +320,6 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	return v, nil
 }
 
-// takeInRefusals makes failed starts of those that podinit tried by itself at
-// the boot and could not make ready, so that they are tried again.
-func (w *worker) takeInRefusals(ctx context.Context, v view) {
-	if v.live == nil || v.live.Boot != v.st.Boot {
-		return
-	}
-	for i := range v.live.Containers {
-		c := &v.live.Containers[i]
-		n, ours := w.autostart[c.Name]
-		if c.Phase != podinit.Waiting || c.ConfigError == "" || !ours || n != c.Attempt {
-			continue
-		}
-		delete(w.autostart, c.Name)
-		s := step{act: actStart, container: c.Name}
-		w.judge(ctx, s, &fault{c.Name, translate.ReasonConfigError, errors.New(c.ConfigError)})
-		v.notBefore[s] = w.failed[s].until
-	}
-}
-
 // followZone keeps one watch on podinit while the zone runs, and forgets what
 // podinit said when it does not.
 func (w *worker) followZone(ctx context.Context, z zones.Zone) {
