@@ -63,14 +63,19 @@ func (v *Volumes) Remount(_ context.Context, _ uint64, dir string, o zfs.MountOp
 			flags |= f.flag
 		}
 	}
-	err := unix.Mount("", dir, "", flags, "")
-	if errors.Is(err, unix.EPERM) {
-		err = remountLocked(dir, flags)
-	}
-	if err != nil {
+	if err := remount(dir, flags); err != nil {
 		return fmt.Errorf("remount %s: %w", dir, err)
 	}
 	return nil
+}
+
+// remount changes the flags of a mount.
+func remount(dir string, flags uintptr) error {
+	err := unix.Mount("", dir, "", flags, "")
+	if errors.Is(err, unix.EPERM) {
+		return remountLocked(dir, flags)
+	}
+	return err
 }
 
 // remountLocked is a remount with those flags that a user namespace may not

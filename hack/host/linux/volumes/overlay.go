@@ -144,7 +144,7 @@ func (o *overlay) mount(dir string) error {
 	if err := unix.Mount(lower[0], dir, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
-	return unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOATIME, "")
+	return remount(dir, unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOATIME)
 }
 
 func (o *overlay) snapshot(from, to string, groups []uint64, readOnly bool) error {
@@ -271,7 +271,7 @@ func (o *overlay) setReadOnly(dir string, on bool) error {
 	if on {
 		flags |= unix.MS_RDONLY
 	}
-	return unix.Mount("", dir, "", flags, "")
+	return remount(dir, flags)
 }
 
 // rollback makes the clone as it was through its mount, which stays in use.

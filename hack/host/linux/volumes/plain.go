@@ -97,7 +97,7 @@ func (p plain) setReadOnly(dir string, on bool) error {
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
 		return err
 	}
-	return unix.Mount("", dir, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, "")
+	return remount(dir, unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY)
 }
 
 // unmountAll takes down what setReadOnly has made.

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -368,6 +369,26 @@ func TestOverlayCost(t *testing.T) {
 		if got, err := os.ReadFile(v.Dir(id) + "/small"); err != nil || string(got) != want {
 			t.Errorf("object %d holds %q, %v; want %q", id, got, err, want)
 		}
+	}
+}
+
+// The same in a user namespace, in which mounts keep flags that nobody may take
+// off.
+func TestOverlayCostInUserNamespace(t *testing.T) {
+	if os.Getenv(inside) == "" {
+		t.Skip("needs the right to mount")
+	}
+	all := []syscall.SysProcIDMap{{HostID: 0, ContainerID: 0, Size: 65536}}
+	self := exec.Command("/proc/self/exe", "-test.run=^TestOverlayCost$", "-test.v")
+	self.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, UidMappings: all, GidMappings: all,
+	}
+	out, err := self.CombinedOutput()
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) {
+		t.Skipf("no user namespaces here: %v", err)
+	}
+	if err != nil || !strings.Contains(string(out), "--- PASS: TestOverlayCost ") {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
