@@ -33,6 +33,8 @@ type config struct {
 	ServiceCIDR []string
 	Egress      bool
 
+	DaemonSet string
+
 	Listen   string
 	Delay    time.Duration
 	Period   time.Duration
@@ -51,6 +53,8 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", nil, "addresses of all pods of the cluster, one network for each family; needed for endpoints on other nodes")
 	f.StringSliceVar(&c.ServiceCIDR, "service-cidr", nil, "networks of cluster addresses (default: the cluster's ServiceCIDRs)")
 	f.BoolVar(&c.Egress, "egress", false, "also give pods' packets that leave the cluster the host's address; leave it off where the agent does")
+
+	f.StringVar(&c.DaemonSet, "daemonset", "", "NAMESPACE/NAME of the DaemonSet that runs this controller: when it is being deleted at the controller's end, the rules go too")
 
 	f.StringVar(&c.Listen, "listen", "127.0.0.1:10249", "address for /metrics, /healthz and /readyz, which ask for no credentials; empty is none")
 	f.DurationVar(&c.Delay, "min-sync-period", 200*time.Millisecond, "shortest time between two changes of rules; the first of a burst is made at once")
@@ -72,6 +76,11 @@ func (c *config) validate() error {
 	}
 	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
 		fault("--node-name %q: %s", c.NodeName, strings.Join(msgs, ", "))
+	}
+	if c.DaemonSet != "" {
+		if _, _, err := splitName(c.DaemonSet); err != nil {
+			fault("--daemonset: %w", err)
+		}
 	}
 	for flag, values := range map[string][]string{"--pod-cidr": c.PodCIDR, "--cluster-cidr": c.ClusterCIDR, "--service-cidr": c.ServiceCIDR} {
 		families := map[bool]int{}

@@ -70,7 +70,12 @@ func (c *controller) run(ctx context.Context) error {
 		}
 	}
 	c.log.Info("starting", "node", c.NodeName, "gateway", c.Gateway, "uplink", c.Uplink, "listen", c.Listen)
-	return mgr.Start(ctx)
+	err = mgr.Start(ctx)
+	if err == nil && c.DaemonSet != "" {
+		// ctx has ended: that is why the controller does.
+		err = c.leave(context.WithoutCancel(ctx), config, proxy)
+	}
+	return err
 }
 
 // findUplink fills in the interface of the default route. A host without one

@@ -66,7 +66,7 @@ Stopping it changes nothing: the rules stay, and the next one takes them over.`,
 		},
 	}
 	c.register(root.Flags())
-	root.AddCommand(cleanupCommand(command.Local{}))
+	root.AddCommand(cleanupCommand(command.Local{}), retireCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

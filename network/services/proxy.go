@@ -105,6 +105,19 @@ func (p *Proxy) SetNode(n Node) error {
 	return nil
 }
 
+// Clear removes every rule and route that was made, for a node that the
+// controller leaves for good. Start must have returned.
+func (p *Proxy) Clear(ctx context.Context) (ipnat.Report, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	report, err := p.c.Loader.Sync(ctx, nil)
+	if errors.Is(err, ipnat.ErrOff) || errors.Is(err, ipnat.ErrNoDevice) {
+		err = nil // then there are none
+	}
+	routes := slices.Concat(p.node.Refuse, p.unrefuse)
+	return report, errors.Join(err, p.c.Loader.Unrefuse(ctx, routes))
+}
+
 // wake has Start look what there is to do.
 func (p *Proxy) wake() {
 	select {

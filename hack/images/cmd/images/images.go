@@ -4,7 +4,9 @@
 //	             [--web BINARY] [--tag NAME=KIND]... [--test-images] [--verbose]
 //	             [--agnhost BINARY] [--nnp BINARY] [--sources DIR] [--tools DIR]
 //
-// It prints one line "registry ADDR" when it answers, and then a line
+//	images push --clusterip F --reddwarf F [--os OS] [--arch ARCH] REPOSITORY:TAG
+//
+// Serve prints one line "registry ADDR" when it answers, and then a line
 // "NAME DIGEST" for each image.
 package main
 
@@ -42,6 +44,7 @@ func main() {
 }
 
 type options struct {
+	programs               images.HostPrograms
 	listen, user, password string
 	cert, key              string
 	web                    string
@@ -51,8 +54,11 @@ type options struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "push" {
+		return push(ctx, args[1:], stdout, stderr)
+	}
 	if len(args) == 0 || args[0] != "serve" {
-		return errors.New("usage: images serve --listen ADDR ... (see images serve -h)")
+		return errors.New("usage: images serve --listen ADDR ... (see images serve -h), or images push ... (see images push -h)")
 	}
 	var o options
 	fs := flag.NewFlagSet("serve", flag.ContinueOnError)
@@ -62,6 +68,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.password, "password", os.Getenv("IMAGES_PASSWORD"), "and this password (environment: IMAGES_PASSWORD)")
 	fs.StringVar(&o.cert, "tls-cert", "", "serve HTTPS with this certificate `file`")
 	fs.StringVar(&o.key, "tls-key", "", "and this key `file`")
+	fs.StringVar(&o.programs.Clusterip, "clusterip", "", "the compiled clusterip; with --reddwarf it gives the kind host")
+	fs.StringVar(&o.programs.Reddwarf, "reddwarf", "", "the compiled reddwarf")
 	fs.StringVar(&o.web, "web", "", "the compiled web server; without it the go command compiles it")
 	fs.StringVar(&o.kubernetes.Agnhost, "agnhost", "", "Kubernetes' compiled agnhost; with --sources it gives the kinds agnhost and kitten")
 	fs.StringVar(&o.kubernetes.NNP, "nnp", "", "Kubernetes' compiled nnp; gives the kind nonewprivs")
@@ -69,7 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.kubernetes.Tools, "tools", "", "tree made by hack/conformance/tools.sh; gives the kinds busybox-bash, glibc and nginx, and agnhost more programs")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
-	fs.Func("tag", "another `NAME=KIND`, where KIND is web, web-native, busybox, busybox-bash, nonroot, idle, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
+	fs.Func("tag", "another `NAME=KIND`, where KIND is web, web-native, host, busybox, busybox-bash, nonroot, idle, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
 		o.tags = append(o.tags, s)
 		return nil
 	})
@@ -135,6 +143,12 @@ func kindsOf(o options) (map[string]v1.Image, error) {
 	k := o.kubernetes
 	build := map[string]func() (v1.Image, error){
 		"busybox": images.Busybox, "idle": images.Idle, "nonroot": k.NonRootImage, "hosttools": images.HostTools,
+	}
+	if p := o.programs; p.Clusterip != "" && p.Reddwarf != "" {
+		// The simulated host runs Linux' programs where illumos would run its own.
+		build["host"] = func() (v1.Image, error) {
+			return p.HostImage(v1.Platform{OS: "illumos", Architecture: runtime.GOARCH})
+		}
 	}
 	if k.Agnhost != "" && k.Sources != "" {
 		build["agnhost"] = k.AgnhostImage
