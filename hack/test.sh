@@ -6,7 +6,10 @@
 if [ "$(id -u)" = 0 ]; then need_packages race user; else need_packages race; fi
 need_lab "make test"
 
-lint() { hack/lint.sh; }
+lint() {
+  hack/lint.sh
+  hack/chart.sh
+}
 cross() {
   say "cross-build for illumos"
   GOOS=illumos GOARCH=amd64 CGO_ENABLED=0 go build ./cmd/... ./provider/... ./zones/... ./network/... ./storage/... ./probes/...

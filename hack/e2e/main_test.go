@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -39,7 +40,7 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var err error
-	bed, err = testbed.Start(ctx, testbed.Options{Progress: os.Stdout})
+	bed, err = testbed.Start(ctx, testbed.Options{Progress: os.Stdout, RegistryFlags: hostImage()})
 	if err != nil {
 		fmt.Println("e2e:", err)
 		return 1
@@ -57,6 +58,13 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
+}
+
+// hostImage has the registry serve the Helm chart's image. The simulated host
+// runs Linux' programs where illumos would run its own.
+func hostImage() []string {
+	bin := os.Getenv("REDDWARF_BIN")
+	return []string{"--clusterip", filepath.Join(bin, "clusterip"), "--reddwarf", filepath.Join(bin, "reddwarf"), "--tag", "reddwarf/host:dev=host"}
 }
 
 // onNode is what a pod needs to be placed on an illumos host.
