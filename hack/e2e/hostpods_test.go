@@ -120,6 +120,11 @@ func TestHostPod(t *testing.T) {
 			}
 			return nil
 		})
+		// It does other things first.
+		eventually(t, time.Minute, "the container's program", func(ctx context.Context) error {
+			_, err := host.Run(ctx, "pgrep", "-f", "^sleep 1000")
+			return err
+		})
 		if out, err := host.Run(t.Context(), "pgrep", "-fc", "^sleep 1000"); strings.TrimSpace(out) != "1" {
 			t.Errorf("%s processes of the container, want one (%v)", strings.TrimSpace(out), err)
 		}
