@@ -78,7 +78,9 @@ func TestJudge(t *testing.T) {
 			r.Spec.Usages = []certificatesv1.KeyUsage{certificatesv1.UsageDigitalSignature}
 		}, refused: "usages"},
 		{name: "another node's name", csr: func(c *x509.CertificateRequest) { c.Subject.CommonName = "system:node:other" }, refused: "subject"},
-		{name: "another group", csr: func(c *x509.CertificateRequest) { c.Subject.Organization = append(c.Subject.Organization, "system:masters") }, refused: "subject"},
+		{name: "another group", csr: func(c *x509.CertificateRequest) {
+			c.Subject.Organization = append(c.Subject.Organization, "system:masters")
+		}, refused: "subject"},
 		{name: "an address it does not have", csr: func(c *x509.CertificateRequest) { c.IPAddresses = append(c.IPAddresses, net.ParseIP("192.0.2.99")) }, refused: "does not have"},
 		{name: "a name it does not have", csr: func(c *x509.CertificateRequest) { c.DNSNames = append(c.DNSNames, "kubernetes.default.svc") }, refused: "does not have"},
 		{name: "an address that it took from another node", nodes: func(n []corev1.Node) []corev1.Node { return append(n, ours("linux-1", "192.0.2.7")) }, refused: "too"},
