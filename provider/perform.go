@@ -224,7 +224,7 @@ func (w *worker) makeStorage(ctx context.Context) error {
 		if !translate.HasDataset(v) {
 			continue
 		}
-		name, err := w.p.c.Storage.EnsureVolume(ctx, w.uid, v.Name, translate.SizeLimit(v))
+		name, err := w.p.c.Storage.EnsureVolume(ctx, w.uid, v.Name, translate.VolumeQuota(v))
 		if err != nil {
 			return fmt.Errorf("volume %q: %w", v.Name, err)
 		}

@@ -90,7 +90,8 @@ func TestSidecarRestarts(t *testing.T) {
 }
 
 // TestEmptyDirs: every kind is writable by whoever the container runs as, is
-// of the pod's group, shared by its containers, and full at its limit.
+// of the pod's group, shared by its containers, and full at its limit or the
+// end of its pod.
 func TestEmptyDirs(t *testing.T) {
 	apply(t, pod("empty", busyboxImage, `
 terminationGracePeriodSeconds: 1
@@ -109,10 +110,12 @@ volumeMounts: [{name: plain, mountPath: /plain}, {name: limited, mountPath: /lim
 			t.Errorf("%s is %q", dir, out)
 		}
 	}
-	for _, dir := range []string{"/limited", "/memory"} {
-		out, code := kubectlCode(t, "", "exec", "empty", "--", "sh", "-c", "dd if=/dev/urandom of="+dir+"/big bs=1M count=16 conv=fsync; r=$?; rm -f "+dir+"/big; exit $r")
-		if code == 0 {
-			t.Errorf("%s holds more than its limit: %s", dir, out)
-		}
+	out, code := kubectlCode(t, "", "exec", "empty", "--", "sh", "-c", "dd if=/dev/urandom of=/memory/big bs=1M count=16 conv=fsync; r=$?; rm -f /memory/big; exit $r")
+	if code == 0 {
+		t.Errorf("/memory holds more than its limit: %s", out)
 	}
+	kubectl(t, "exec", "empty", "--", "dd", "if=/dev/urandom", "of=/limited/big", "bs=1M", "count=16", "conv=fsync")
+	waitPod(t, "empty", "an evicted pod", func(p *corev1.Pod) bool {
+		return p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Evicted" && p.Status.Message == `Usage of EmptyDir volume "limited" exceeds the limit "8Mi". `
+	})
 }

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -22,9 +23,15 @@ func EphemeralQuota(pod *corev1.Pod) int64 {
 	return 0
 }
 
-// LimitsStorage reports whether any container of the pod has a limit on what
-// it writes.
+// VolumeQuota is the same for an emptyDir that HasDataset.
+func VolumeQuota(v corev1.Volume) int64 { return SizeLimit(v) + storageSlack }
+
+// LimitsStorage reports whether the pod has a limit on what its containers
+// write, or on one of its emptyDirs.
 func LimitsStorage(pod *corev1.Pod) bool {
+	if slices.ContainsFunc(pod.Spec.Volumes, HasDataset) {
+		return true
+	}
 	for _, r := range Resources(pod) {
 		if q := r.Limits[corev1.ResourceEphemeralStorage]; q.Sign() > 0 {
 			return true
@@ -36,6 +43,11 @@ func LimitsStorage(pod *corev1.Pod) bool {
 // OverStorage says, in a kubelet's words, which limit on local storage the pod
 // has gone beyond; it is empty if none. logs are the bytes of logs by container.
 func OverStorage(pod *corev1.Pod, u storage.PodUsage, logs map[string]int64) string {
+	for _, v := range pod.Spec.Volumes {
+		if HasDataset(v) && u.Volumes[v.Name].Used > SizeLimit(v) {
+			return fmt.Sprintf("Usage of EmptyDir volume %q exceeds the limit %q. ", v.Name, v.EmptyDir.SizeLimit.String())
+		}
+	}
 	if limit := storageLimits(pod); limit.Sign() > 0 && u.Used > limit.Value() {
 		return fmt.Sprintf("Pod ephemeral local storage usage exceeds the total limit of containers %s. ", limit.String())
 	}

@@ -59,3 +59,24 @@ func TestEphemeralQuota(t *testing.T) {
 		t.Errorf("with a limit: %d", n)
 	}
 }
+
+// TestOverVolume: an emptyDir that holds more than its limit evicts its pod.
+func TestOverVolume(t *testing.T) {
+	limit := resource.MustParse("1Mi")
+	p := &corev1.Pod{Spec: corev1.PodSpec{
+		Containers: []corev1.Container{{Name: "main"}},
+		Volumes: []corev1.Volume{
+			{Name: "free", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: "cache", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: &limit}}},
+		},
+	}}
+	if !LimitsStorage(p) || VolumeQuota(p.Spec.Volumes[1]) <= limit.Value() {
+		t.Errorf("limited: %t, quota %d", LimitsStorage(p), VolumeQuota(p.Spec.Volumes[1]))
+	}
+	for used, want := range map[int64]string{1 << 20: "", 1<<20 + 1: `Usage of EmptyDir volume "cache" exceeds the limit "1Mi". `} {
+		u := storage.PodUsage{Volumes: map[string]storage.Usage{"cache": {Used: used}, "free": {Used: 1 << 40}}}
+		if got := OverStorage(p, u, nil); got != want {
+			t.Errorf("with %d bytes: %q, want %q", used, got, want)
+		}
+	}
+}
