@@ -287,3 +287,13 @@ func TestHostPodsSeeTheHost(t *testing.T) {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 }
+
+// TestEachMountOnce: the status has one line for each mount.
+func TestEachMountOnce(t *testing.T) {
+	p := pod()
+	p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "a", MountPath: "/a"}, {Name: "b", MountPath: "/b", ReadOnly: true}}
+	s := Status(Observed{Pod: p, Node: node()})
+	if got := s.ContainerStatuses[0].VolumeMounts; len(got) != 2 {
+		t.Errorf("the status has %d mounts: %+v", len(got), got)
+	}
+}

@@ -167,7 +167,7 @@ func (o Observed) status(c *corev1.Container) corev1.ContainerStatus {
 }
 
 func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.ContainerStatus {
-	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: int32(r.Attempt), VolumeMounts: volumeMountStatus(c)}
+	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: int32(r.Attempt)}
 	if r.Image != nil {
 		s.ImageID = r.Image.Digest
 		if s.ImageID == "" {
@@ -206,14 +206,7 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 // details are what a kubelet says of a container that has been made: what it
 // was granted and what it has, as whom it runs, and its mounts.
 func (o Observed) details(s *corev1.ContainerStatus, c *corev1.Container, r *ledger.Container) {
-	for _, m := range c.VolumeMounts {
-		v := corev1.VolumeMountStatus{Name: m.Name, MountPath: m.MountPath, ReadOnly: m.ReadOnly}
-		if m.ReadOnly {
-			off := corev1.RecursiveReadOnlyDisabled
-			v.RecursiveReadOnly = &off
-		}
-		s.VolumeMounts = append(s.VolumeMounts, v)
-	}
+	s.VolumeMounts = volumeMountStatus(c)
 	if s.ContainerID == "" {
 		return
 	}
