@@ -101,7 +101,7 @@ func resourceMetrics(s *statsv1alpha1.Summary) []byte {
 		nodeMemory.memory("", s.Node.Memory)
 		for _, p := range s.Pods {
 			for _, c := range p.Containers {
-				labels := fmt.Sprintf("{container=%q,namespace=%q,pod=%q}", c.Name, p.PodRef.Namespace, p.PodRef.Name)
+				labels := fmt.Sprintf("{container=%q,pod=%q,namespace=%q}", c.Name, p.PodRef.Name, p.PodRef.Namespace)
 				containerCPU.cpu(labels, c.CPU)
 				containerMemory.memory(labels, c.Memory)
 				if !c.StartTime.IsZero() {

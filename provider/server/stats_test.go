@@ -28,9 +28,9 @@ func TestResourceMetrics(t *testing.T) {
 		},
 	}))
 	for _, want := range []string{
-		"# TYPE container_cpu_usage_seconds_total counter\ncontainer_cpu_usage_seconds_total{container=\"web\",namespace=\"default\",pod=\"web-0\"} 1 1700000000123\n",
-		"container_memory_working_set_bytes{container=\"web\",namespace=\"default\",pod=\"web-0\"} 1000 1700000000123\n",
-		"container_start_time_seconds{container=\"web\",namespace=\"default\",pod=\"web-0\"} 1.7e+09\n",
+		"# TYPE container_cpu_usage_seconds_total counter\ncontainer_cpu_usage_seconds_total{container=\"web\",pod=\"web-0\",namespace=\"default\"} 1 1700000000123\n",
+		"container_memory_working_set_bytes{container=\"web\",pod=\"web-0\",namespace=\"default\"} 1000 1700000000123\n",
+		"container_start_time_seconds{container=\"web\",pod=\"web-0\",namespace=\"default\"} 1.7e+09\n",
 		"node_cpu_usage_seconds_total 2 1700000000123\n",
 		"pod_cpu_usage_seconds_total{namespace=\"default\",pod=\"web-0\"} 1.5 1700000000123\n",
 		"pod_memory_working_set_bytes{namespace=\"default\",pod=\"web-0\"} 1.048576e+06 1700000000123\n",
