@@ -144,7 +144,18 @@ func (a *agent) newNode() (*node.Provider, error) {
 			if err != nil {
 				return node.Capacity{}, err
 			}
-			return node.Capacity{CPUs: cpus, MemoryBytes: a.facts.MemoryBytes, EphemeralStorage: space.Total}, nil
+			used, err := a.Usage(ctx)
+			if err != nil {
+				return node.Capacity{}, err
+			}
+			return node.Capacity{
+				CPUs: cpus, MemoryBytes: a.facts.MemoryBytes, EphemeralStorage: space.Total,
+				Left: node.Left{
+					MemoryBytes: used.Available, TotalMemoryBytes: used.Memory,
+					StorageBytes: space.Available, TotalStorageBytes: space.Total,
+					Processes: used.MaxProcs - used.Processes, TotalProcesses: used.MaxProcs,
+				},
+			}, nil
 		}),
 	})
 }

@@ -35,6 +35,17 @@ type Capacity struct {
 	CPUs             int
 	MemoryBytes      int64
 	EphemeralStorage int64 // bytes that pods can fill
+
+	// Left is what of it nobody uses at the moment.
+	Left Left
+}
+
+// Left is what a machine can still give. A total of 0 means that it is not
+// known, and then nothing is concluded from what is left.
+type Left struct {
+	MemoryBytes, TotalMemoryBytes   int64
+	StorageBytes, TotalStorageBytes int64
+	Processes, TotalProcesses       int64
 }
 
 // Source reads the machine. An error makes the node NotReady with that error
@@ -86,7 +97,8 @@ func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
 			Addresses:       c.addresses(),
 			Capacity:        c.resources(capacity, Capacity{}),
 			Allocatable:     c.resources(capacity, c.Reserved),
-			Conditions:      conditions(now, err),
+			Features:        &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)},
+			Conditions:      conditions(now, capacity.Left, err),
 			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: c.Port}},
 			NodeInfo: corev1.NodeSystemInfo{
 				MachineID:               c.MachineID,
@@ -138,7 +150,7 @@ func (c Config) resources(have, reserved Capacity) corev1.ResourceList {
 // conditions are the ones that a kubelet publishes, with its reasons, and
 // NetworkUnavailable, which a cloud's route controller would otherwise set on
 // a node that it does not route for.
-func conditions(now time.Time, hostErr error) []corev1.NodeCondition {
+func conditions(now time.Time, left Left, hostErr error) []corev1.NodeCondition {
 	ready := corev1.NodeCondition{
 		Type: corev1.NodeReady, Status: corev1.ConditionTrue,
 		Reason: "KubeletReady", Message: "reddwarf is ready to run pods in zones",
@@ -149,9 +161,12 @@ func conditions(now time.Time, hostErr error) []corev1.NodeCondition {
 		ready.Message = fmt.Sprintf("the host cannot be read: %v", hostErr)
 	}
 	all := []corev1.NodeCondition{
-		{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientMemory", Message: "reddwarf has sufficient memory available"},
-		{Type: corev1.NodeDiskPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasNoDiskPressure", Message: "reddwarf has no disk pressure"},
-		{Type: corev1.NodePIDPressure, Status: corev1.ConditionFalse, Reason: "KubeletHasSufficientPID", Message: "reddwarf has sufficient PID available"},
+		pressure(corev1.NodeMemoryPressure, left.TotalMemoryBytes > 0 && left.MemoryBytes < leastMemory, hostErr,
+			"KubeletHasInsufficientMemory", "reddwarf has insufficient memory available", "KubeletHasSufficientMemory", "reddwarf has sufficient memory available"),
+		pressure(corev1.NodeDiskPressure, left.StorageBytes < left.TotalStorageBytes/100*leastStorage, hostErr,
+			"KubeletHasDiskPressure", "reddwarf has disk pressure", "KubeletHasNoDiskPressure", "reddwarf has no disk pressure"),
+		pressure(corev1.NodePIDPressure, left.Processes < left.TotalProcesses/100*leastProcesses, hostErr,
+			"KubeletHasInsufficientPID", "reddwarf has insufficient PID available", "KubeletHasSufficientPID", "reddwarf has sufficient PID available"),
 		{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionFalse, Reason: "RouteCreated", Message: "reddwarf routes the pod network itself"},
 		ready,
 	}
@@ -160,6 +175,26 @@ func conditions(now time.Time, hostErr error) []corev1.NodeCondition {
 		all[i].LastTransitionTime = metav1.NewTime(now)
 	}
 	return all
+}
+
+// What has to be left of a machine: a kubelet's hard eviction thresholds for
+// memory and file systems. It has none for processes.
+const (
+	leastMemory    = 100 << 20 // bytes
+	leastStorage   = 10        // percent
+	leastProcesses = 5         // percent
+)
+
+// pressure is the condition that something is short. Of a host that cannot be
+// read it is not known.
+func pressure(kind corev1.NodeConditionType, short bool, hostErr error, reason, message, noReason, noMessage string) corev1.NodeCondition {
+	switch {
+	case hostErr != nil:
+		return corev1.NodeCondition{Type: kind, Status: corev1.ConditionUnknown, Reason: "HostUnreadable", Message: fmt.Sprintf("the host cannot be read: %v", hostErr)}
+	case short:
+		return corev1.NodeCondition{Type: kind, Status: corev1.ConditionTrue, Reason: reason, Message: message}
+	}
+	return corev1.NodeCondition{Type: kind, Status: corev1.ConditionFalse, Reason: noReason, Message: noMessage}
 }
 
 // Validate lists everything that is wrong with c.

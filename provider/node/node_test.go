@@ -150,3 +150,60 @@ func condition(n *corev1.Node, kind corev1.NodeConditionType) corev1.NodeConditi
 	}
 	return corev1.NodeCondition{}
 }
+
+func TestPressure(t *testing.T) {
+	plenty := Left{MemoryBytes: 1 << 30, TotalMemoryBytes: 4 << 30, StorageBytes: 50 << 30, TotalStorageBytes: 100 << 30, Processes: 20000, TotalProcesses: 30000}
+	for _, tt := range []struct {
+		name  string
+		edit  func(l *Left)
+		short corev1.NodeConditionType
+	}{
+		{"plenty", func(*Left) {}, ""},
+		{"not known", func(l *Left) { *l = Left{} }, ""},
+		{"memory", func(l *Left) { l.MemoryBytes = 100<<20 - 1 }, corev1.NodeMemoryPressure},
+		{"storage", func(l *Left) { l.StorageBytes = 9 << 30 }, corev1.NodeDiskPressure},
+		{"processes", func(l *Left) { l.Processes = 1000 }, corev1.NodePIDPressure},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			left := plenty
+			tt.edit(&left)
+			n := config(&machine{have: Capacity{CPUs: 1, Left: left}}).Object(t.Context(), time.Unix(1, 0))
+			for _, kind := range []corev1.NodeConditionType{corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure} {
+				want := corev1.ConditionFalse
+				if kind == tt.short {
+					want = corev1.ConditionTrue
+				}
+				if c := condition(n, kind); c.Status != want || c.Reason == "" {
+					t.Errorf("%s: %+v, want %s", kind, c, want)
+				}
+			}
+		})
+	}
+	n := config(&machine{err: errors.New("sick")}).Object(t.Context(), time.Unix(1, 0))
+	if c := condition(n, corev1.NodeDiskPressure); c.Status != corev1.ConditionUnknown {
+		t.Errorf("of a host that cannot be read: %+v", c)
+	}
+}
+
+// TestPressureLasts: a shortage is told for five minutes after its end.
+func TestPressureLasts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{have: Capacity{CPUs: 8, Left: Left{MemoryBytes: 1, TotalMemoryBytes: 4 << 30}}}
+		p, err := NewProvider(config(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := condition(p.Node(t.Context()), corev1.NodeMemoryPressure); c.Status != corev1.ConditionTrue {
+			t.Fatalf("short of memory: %+v", c)
+		}
+		m.set(Capacity{CPUs: 8, Left: Left{MemoryBytes: 1 << 30, TotalMemoryBytes: 4 << 30}}, nil)
+		time.Sleep(4 * time.Minute)
+		if c := condition(p.Node(t.Context()), corev1.NodeMemoryPressure); c.Status != corev1.ConditionTrue || c.Reason != "KubeletHasInsufficientMemory" {
+			t.Errorf("4 minutes later: %+v", c)
+		}
+		time.Sleep(2 * time.Minute)
+		if c := condition(p.Node(t.Context()), corev1.NodeMemoryPressure); c.Status != corev1.ConditionFalse {
+			t.Errorf("6 minutes later: %+v", c)
+		}
+	})
+}

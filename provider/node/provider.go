@@ -18,6 +18,7 @@ type Provider struct {
 	mu     sync.Mutex
 	notify func(*corev1.Node)
 	last   *corev1.Node
+	short  map[corev1.NodeConditionType]time.Time // when something was last short
 }
 
 // NewProvider returns a Provider for a valid c.
@@ -31,14 +32,16 @@ func NewProvider(c Config) (*Provider, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Provider{cfg: c}, nil
+	return &Provider{cfg: c, short: map[corev1.NodeConditionType]time.Time{}}, nil
 }
 
 // Node returns the Node to register.
 func (p *Provider) Node(ctx context.Context) *corev1.Node {
-	n := p.cfg.Object(ctx, time.Now())
+	now := time.Now()
+	n := p.cfg.Object(ctx, now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.holdLocked(n, now)
 	p.last = n
 	return n.DeepCopy()
 }
@@ -68,7 +71,9 @@ func (p *Provider) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		n := p.cfg.Object(ctx, time.Now())
+		now := time.Now()
+		n := p.cfg.Object(ctx, now)
+		p.hold(n, now)
 		if ctx.Err() != nil {
 			return
 		}
@@ -76,6 +81,40 @@ func (p *Provider) Run(ctx context.Context) {
 		if changed || time.Since(reported) >= p.cfg.ReportIdle {
 			p.report(n)
 			reported = time.Now()
+		}
+	}
+}
+
+// pressureLasts is how long a shortage that is over goes on to be told, so that
+// pods are not sent here and away again in turn: a kubelet's
+// evictionPressureTransitionPeriod.
+const pressureLasts = 5 * time.Minute
+
+func (p *Provider) hold(n *corev1.Node, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.holdLocked(n, now)
+}
+
+// holdLocked lets shortages in n last.
+func (p *Provider) holdLocked(n *corev1.Node, now time.Time) {
+	for i := range n.Status.Conditions {
+		c := &n.Status.Conditions[i]
+		switch c.Type {
+		case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure:
+		default:
+			continue
+		}
+		if c.Status == corev1.ConditionTrue {
+			p.short[c.Type] = now
+			continue
+		}
+		if was, ok := p.short[c.Type]; ok && now.Sub(was) < pressureLasts && p.last != nil {
+			for _, before := range p.last.Status.Conditions {
+				if before.Type == c.Type && before.Status == corev1.ConditionTrue {
+					c.Status, c.Reason, c.Message = before.Status, before.Reason, before.Message
+				}
+			}
 		}
 	}
 }
