@@ -324,16 +324,17 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 	images := oci.New(a.store, oci.Config{InsecureRegistries: a.InsecureRegistries, Mirrors: mirrors})
 	return provider.New(provider.Config{
 		Node: translate.Node{
-			Name:          a.NodeName,
-			HostIPs:       a.addresses(),
-			ClusterDNS:    dns,
-			ClusterDomain: a.ClusterDomain,
-			KubeletPort:   a.port(),
-			Resolver:      resolver,
-			Brands:        a.Brands,
-			Podinit:       map[string]string{translate.BrandLX: a.PodinitLX, translate.BrandNative: a.PodinitNative},
-			HostPaths:     hostPaths,
-			Capacity:      nodes.Node(ctx).Status.Allocatable,
+			Name:            a.NodeName,
+			HostIPs:         a.addresses(),
+			ClusterDNS:      dns,
+			ClusterDomain:   a.ClusterDomain,
+			KubeletPort:     a.port(),
+			Resolver:        resolver,
+			Brands:          a.Brands,
+			AllowPrivileged: a.AllowPrivileged,
+			Podinit:         map[string]string{translate.BrandLX: a.PodinitLX, translate.BrandNative: a.PodinitNative},
+			HostPaths:       hostPaths,
+			Capacity:        nodes.Node(ctx).Status.Allocatable,
 
 			HostNamespaces: a.HostPodNamespaces,
 			HostPath:       os.Getenv("PATH"),

@@ -67,6 +67,8 @@ type config struct {
 	RegistryMirrors    []string
 	RegistryConfig     string
 
+	AllowPrivileged bool
+
 	ReservedCPUs   int
 	ReservedMemory string
 
@@ -113,6 +115,7 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", nil, "REGISTRY=HOST[:PORT]: ask HOST before REGISTRY, such as docker.io=mirror.example; may be repeated")
 	f.StringVar(&c.RegistryConfig, "registry-config", "", "file in the form of ~/.docker/config.json with registry passwords for all pods")
 
+	f.BoolVar(&c.AllowPrivileged, "allow-privileged", false, "run privileged containers, with all that their zones may do")
 	f.IntVar(&c.ReservedCPUs, "reserved-cpus", 0, "processors that are not offered to pods")
 	f.StringVar(&c.ReservedMemory, "reserved-memory", "0", "memory that is not offered to pods, such as 1Gi")
 

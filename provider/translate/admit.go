@@ -50,7 +50,7 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 		// They are parameters of a Linux kernel; none is safe here.
 		return &Refusal{ReasonSysctl, fmt.Sprintf("Pod was rejected: forbidden sysctl: %q not allowlisted", s.Sysctls[0].Name)}
 	}
-	var a admission
+	a := admission{privileged: node.AllowPrivileged}
 	a.pod(pod, node)
 	a.network(pod, node)
 	a.podSecurity(pod.Spec.SecurityContext)
@@ -77,8 +77,9 @@ func Admit(pod *corev1.Pod, node Node) *Refusal {
 
 // admission collects faults. prefix is where in the manifest it looks.
 type admission struct {
-	prefix string
-	faults []string
+	prefix     string
+	privileged bool // containers may be
+	faults     []string
 }
 
 func (a *admission) when(fault bool, format string, args ...any) {
@@ -108,7 +109,6 @@ func (a *admission) podSecurity(s *corev1.PodSecurityContext) {
 	if s == nil {
 		return
 	}
-	a.when(s.WindowsOptions != nil, "securityContext.windowsOptions")
 	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
 	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")
 	p := s.SupplementalGroupsPolicy
@@ -143,17 +143,6 @@ func (a *admission) container(list string, c *corev1.Container) {
 	}
 	a.resources("resources", &c.Resources)
 	a.containerSecurity(c.SecurityContext)
-}
-
-func (a *admission) containerSecurity(s *corev1.SecurityContext) {
-	if s == nil {
-		return
-	}
-	a.when(isTrue(s.Privileged), "securityContext.privileged")
-	a.when(s.WindowsOptions != nil, "securityContext.windowsOptions")
-	a.when(localSeccomp(s.SeccompProfile), "securityContext.seccompProfile of type Localhost")
-	a.when(localAppArmor(s.AppArmorProfile), "securityContext.appArmorProfile of type Localhost")
-	a.when(s.ProcMount != nil && *s.ProcMount != corev1.DefaultProcMount, "securityContext.procMount")
 }
 
 // resources refuses what is limited or requested and not known, in the order of

@@ -202,56 +202,6 @@ func stopSignal(c *corev1.Container, image *ledger.Image) string {
 	return image.StopSignal
 }
 
-// secure applies the security contexts of pod and container.
-func secure(pc *podinit.Container, pod *corev1.Pod, c *corev1.Container) error {
-	if p := pod.Spec.SecurityContext; p != nil {
-		pc.RunAsUser, pc.RunAsGroup = p.RunAsUser, p.RunAsGroup
-		pc.RunAsNonRoot = isTrue(p.RunAsNonRoot)
-		pc.SupplementalGroups = slices.Clone(p.SupplementalGroups)
-		pc.StrictGroups = p.SupplementalGroupsPolicy != nil && *p.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict
-		if p.FSGroup != nil && !slices.Contains(pc.SupplementalGroups, *p.FSGroup) {
-			pc.SupplementalGroups = append(pc.SupplementalGroups, *p.FSGroup)
-		}
-	}
-	if s := c.SecurityContext; s != nil {
-		if s.RunAsUser != nil {
-			pc.RunAsUser = s.RunAsUser
-		}
-		if s.RunAsGroup != nil {
-			pc.RunAsGroup = s.RunAsGroup
-		}
-		if s.RunAsNonRoot != nil {
-			pc.RunAsNonRoot = *s.RunAsNonRoot
-		}
-		pc.NoNewPrivileges = s.AllowPrivilegeEscalation != nil && !*s.AllowPrivilegeEscalation
-		pc.ReadOnlyRoot = isTrue(s.ReadOnlyRootFilesystem)
-		if s.Capabilities != nil {
-			pc.AddCapabilities = capabilities(s.Capabilities.Add)
-			pc.DropCapabilities = capabilities(s.Capabilities.Drop)
-		}
-	}
-	if !pc.RunAsNonRoot {
-		return nil
-	}
-	// podinit checks again what a user's name resolves to.
-	user, _, _ := strings.Cut(pc.User, ":")
-	switch {
-	case pc.RunAsUser != nil && *pc.RunAsUser == 0:
-		return errors.New("container's runAsUser breaks non-root policy")
-	case pc.RunAsUser == nil && (user == "" || user == "0" || user == "root"):
-		return errors.New("container has runAsNonRoot and image will run as root")
-	}
-	return nil
-}
-
-func capabilities(in []corev1.Capability) []string {
-	var out []string
-	for _, c := range in {
-		out = append(out, strings.TrimPrefix(strings.ToUpper(string(c)), "CAP_"))
-	}
-	return out
-}
-
 // mounts returns the container's volume mounts in the pod's order, shorter
 // targets first where one lies below another, and the files every container
 // has unless it mounts something there itself.

@@ -40,6 +40,10 @@ type Node struct {
 	// HostPaths are the directories of the host that pods may see.
 	HostPaths []HostPrefix
 
+	// AllowPrivileged admits privileged containers: all that their zones may
+	// do, which is never more than the zone.
+	AllowPrivileged bool
+
 	// ProcessLimit bounds the processes of a pod; 0 means no bound.
 	ProcessLimit uint64
 

@@ -51,6 +51,15 @@ func takeOn(id identity, c podinit.Container) error {
 	if err != nil {
 		return err
 	}
+	defaults, err := capabilities(podinit.Container{})
+	if err != nil {
+		return err
+	}
+	for _, name := range c.AddCapabilities {
+		if one, err := capSet(name); err == nil && one != allCaps && one&^(have|defaults) != 0 {
+			return fmt.Errorf("capability %s is none that this zone has", name)
+		}
+	}
 	want &= have // never more than the zone's
 	if err := dropBounding(want); err != nil {
 		return err
