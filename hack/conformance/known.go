@@ -44,7 +44,7 @@ func causes() []cause {
 				"links are made in the global zone.",
 		},
 		{
-			tests: of(`\[sig-network\] DNS should`),
+			tests: of(`\[sig-network\] (DNS should|Services should be able to change the type from .*ExternalName)`),
 			why:   "Not the agent: the test cluster has no DNS server.",
 			plan:  "Build CoreDNS from its Go module, run it in the lab and name it to the agent by --cluster-dns.",
 		},
