@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,9 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 	if err := routePods(ctx, bed, host); err != nil {
 		return err
 	}
+	if err := awaitRegistry(ctx, bed); err != nil {
+		return err
+	}
 	stop, err := startServices(ctx, o, bed, host)
 	if err != nil {
 		return err
@@ -76,6 +80,26 @@ func startServices(ctx context.Context, o options, bed *testbed.Bed, host *testb
 		cmd.Wait() //nolint:errcheck // it was told to end
 		log.Close()
 	}, nil
+}
+
+// awaitRegistry waits until the images are there: building them takes a while,
+// and some tests take a pull that is tried again for a failure.
+func awaitRegistry(ctx context.Context, bed *testbed.Bed) error {
+	return bed.Eventually(ctx, 5*time.Minute, "the registry to answer", func(ctx context.Context) error {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+testbed.Registry+"/v2/", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("it says %s", resp.Status)
+		}
+		return nil
+	})
 }
 
 // routePods lets the API server reach the pods, whose HTTP servers many tests
