@@ -231,25 +231,28 @@ func waitReady(t *testing.T, selector string, count int) []corev1.Pod {
 func waitGone(t *testing.T, p *corev1.Pod) {
 	t.Helper()
 	uid := string(p.UID)
-	err := bed.Eventually(t.Context(), time.Minute, "nothing of pod "+p.Name+" on the host", func(ctx context.Context) error {
-		for _, list := range [][]string{
-			{"zoneadm", "list", "-cp"},
-			{"zfs", "list", "-H", "-o", "name", "-t", "all"},
-			{"ls", "/etc/zones", "/var/lib/reddwarf/pods", "/var/log/pods"},
-		} {
-			out, err := host.Run(ctx, list...)
-			if err != nil {
-				return err
-			}
-			if strings.Contains(out, uid) {
-				return fmt.Errorf("%s still shows %s", strings.Join(list, " "), uid)
-			}
-		}
-		return nil
-	})
+	err := bed.Eventually(t.Context(), time.Minute, "nothing of pod "+p.Name+" on the host", func(ctx context.Context) error { return left(ctx, uid) })
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// left says what the host still holds of the pod with that UID.
+func left(ctx context.Context, uid string) error {
+	for _, list := range [][]string{
+		{"zoneadm", "list", "-cp"},
+		{"zfs", "list", "-H", "-o", "name", "-t", "all"},
+		{"ls", "/etc/zones", "/var/lib/reddwarf/pods", "/var/log/pods"},
+	} {
+		out, err := host.Run(ctx, list...)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(out, uid) {
+			return fmt.Errorf("%s still shows %s", strings.Join(list, " "), uid)
+		}
+	}
+	return nil
 }
 
 // vnics are the links of pods on the host.
