@@ -36,6 +36,7 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 		AgentFlags: []string{
 			"--registry-mirror", "docker.io=" + testbed.Registry,
 			"--registry-mirror", "registry.k8s.io=" + testbed.Registry,
+			"--host-path", "/tmp", // what the tests of hostPath mount
 		},
 	})
 	if err != nil {
