@@ -130,6 +130,9 @@ func (n *Node) compile(s *Service) ([]part, []Problem) {
 			c.problem(ReasonInvalid, "%s cannot be the address of a service", a)
 		}
 	}
+	if s.HealthPort != 0 {
+		c.problem(ReasonHealth, "nobody answers health checks on port %d: the load balancer will not send to this node", s.HealthPort)
+	}
 	for i := range s.Ports {
 		p := &s.Ports[i]
 		switch {

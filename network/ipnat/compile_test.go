@@ -261,6 +261,7 @@ func TestProblems(t *testing.T) {
 	s := web()
 	s.Ports = append(s.Ports, ipnat.Port{Protocol: ipnat.SCTP, Port: 9}, ipnat.Port{Protocol: ipnat.TCP})
 	s.ExternalIPs = []netip.Addr{addr("127.0.0.1"), addr("10.96.0.53"), {}}
+	s.HealthPort = 31000
 	dns := ipnat.Service{Name: "kube-system/dns", Created: time.Unix(5, 0), ClusterIPs: []netip.Addr{addr("10.96.0.53")},
 		Ports: []ipnat.Port{{Protocol: ipnat.TCP, Port: 80, Endpoints: []ipnat.Endpoint{on("n1", "10.244.1.53:53")}}}}
 	rules, problems := compile(t, testNode(), s, dns)
@@ -270,6 +271,7 @@ func TestProblems(t *testing.T) {
 	}
 	want := `service default/web: InvalidService: 127.0.0.1 cannot be the address of a service
 service default/web: InvalidService: invalid IP cannot be the address of a service
+service default/web: HealthCheckNodePortNotServed: nobody answers health checks on port 31000: the load balancer will not send to this node
 service default/web: UnsupportedProtocol: port 9: ipnat translates no ports of SCTP
 service default/web: InvalidService: port 0: protocol tcp
 service default/web: AddressConflict: 10.96.0.53 port 80/tcp on rdwgw0 belongs to service kube-system/dns`

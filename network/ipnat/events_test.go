@@ -3,6 +3,7 @@ package ipnat_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"reddwarf.io/reddwarf/network/ipnat"
@@ -58,6 +59,17 @@ func TestThousandEvents(t *testing.T) {
 			others = append(others, r)
 		}
 		m.equals(t, fmt.Sprintf("event %d, %s", i, event), table.Rules(), others)
+	}
+	// Connections end with a flush, with the filter, or with its service. None of
+	// that is the loader's doing.
+	for _, c := range m.ran {
+		w := strings.Fields(c)
+		if w[0] != "ipnat" && c != "ipf -V" && c != "ipf -E" && w[0] != "svcs" || w[0] == "ipnat" && strings.ContainsAny(w[1], "CF") {
+			t.Fatalf("%q may end connections", c)
+		}
+	}
+	if len(m.ran) < 1000 {
+		t.Errorf("the loader ran %d commands only", len(m.ran))
 	}
 }
 

@@ -77,6 +77,10 @@ type Service struct {
 	ExternalIPs     []netip.Addr
 	LoadBalancerIPs []netip.Addr   // of mode VIP
 	SourceRanges    []netip.Prefix // who may use the load balancer's addresses; none is all
+
+	// HealthPort is where a load balancer asks whether this host has endpoints.
+	// Nobody answers here, which is a problem that is told.
+	HealthPort uint16
 }
 
 // Port is one port of a Service with its endpoints.
@@ -115,6 +119,8 @@ const (
 	ReasonProtocol = "UnsupportedProtocol"
 	// ReasonAffinity is for affinity of IPv6 clients, which are spread instead.
 	ReasonAffinity = "AffinityNotApplied"
+	// ReasonHealth is for a port on which load balancers ask for health.
+	ReasonHealth = "HealthCheckNodePortNotServed"
 	// ReasonConflict is for an address and port that another Service has.
 	ReasonConflict = "AddressConflict"
 	// ReasonInvalid is for values that no API server lets through.

@@ -59,6 +59,9 @@ func Translate(svc *corev1.Service, slices []discoveryv1.EndpointSlice) (ipnat.S
 	out.Affinity = svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP
 	out.InternalLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	out.ExternalLocal = reachable(svc) && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+	if out.ExternalLocal && svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		out.HealthPort = uint16(svc.Spec.HealthCheckNodePort)
+	}
 	out.ExternalIPs = addresses(svc.Spec.ExternalIPs)
 	for _, in := range svc.Status.LoadBalancer.Ingress {
 		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {

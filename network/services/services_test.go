@@ -43,7 +43,7 @@ func newSlice(name string, at ...string) *discoveryv1.EndpointSlice {
 
 func TestTranslate(t *testing.T) {
 	full := newService(func(s *corev1.Service) {
-		s.Spec.Type = corev1.ServiceTypeLoadBalancer
+		s.Spec.Type, s.Spec.HealthCheckNodePort = corev1.ServiceTypeLoadBalancer, 31000
 		s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, "fd00:96::1")
 		s.Spec.SessionAffinity = corev1.ServiceAffinityClientIP
 		s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
@@ -66,7 +66,7 @@ func TestTranslate(t *testing.T) {
 
 	got, ok := services.Translate(full, []discoveryv1.EndpointSlice{*hinted, *dns, *fqdn})
 	want := ipnat.Service{Name: "default/web", Created: time.Unix(100, 0), ClusterIPs: []netip.Addr{addr("10.96.0.1"), addr("fd00:96::1")},
-		Affinity: true, InternalLocal: true, ExternalLocal: true, ExternalIPs: []netip.Addr{addr("203.0.113.8")},
+		HealthPort: 31000, Affinity: true, InternalLocal: true, ExternalLocal: true, ExternalIPs: []netip.Addr{addr("203.0.113.8")},
 		LoadBalancerIPs: []netip.Addr{addr("203.0.113.7"), addr("203.0.113.10")}, SourceRanges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
 		Ports: []ipnat.Port{
 			{Name: "http", Protocol: ipnat.TCP, Port: 80, NodePort: 30080, Endpoints: []ipnat.Endpoint{
