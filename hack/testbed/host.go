@@ -171,6 +171,17 @@ func (h *Host) StartAgent(context.Context) error {
 	return nil
 }
 
+// StartProgram runs one of our programs on the host, in its global zone. What
+// it returns ends the program with SIGTERM; its log is NAME.log beside the
+// agent's.
+func (h *Host) StartProgram(name string, args ...string) (stop func() error, err error) {
+	p, err := startProcess(name+" on "+h.Name, h.path(name+".log"), h.bed.host(), append([]string{"run", h.Name, "--", filepath.Join(h.bed.bin, name)}, args...)...)
+	if err != nil {
+		return nil, err
+	}
+	return p.stop, nil
+}
+
 // StopAgent ends the agent with SIGTERM.
 func (h *Host) StopAgent() error {
 	if h.agent == nil {
@@ -202,6 +213,11 @@ func (h *Host) KillAgent(ctx context.Context) error {
 func (h *Host) AgentPID(ctx context.Context) (string, error) {
 	out, err := h.Run(ctx, "pgrep", "-x", "reddwarf")
 	return strings.TrimSpace(out), err
+}
+
+// RunIn is Run with a standard input.
+func (h *Host) RunIn(ctx context.Context, stdin string, args ...string) (string, error) {
+	return h.bed.runIn(ctx, stdin, h.bed.host(), append([]string{"run", h.Name, "--"}, args...)...)
 }
 
 // Run runs a command on the host and returns its standard output.

@@ -7,6 +7,8 @@
 //	web env                 print the environment
 //	web print N INTERVAL    print N numbered lines, one per interval (0: for ever)
 //	web fetch URL           print what a URL answers; exit 1 unless it is 200
+//	web answer              answer datagrams until SIGTERM
+//	web ask ADDRESS:PORT    send a datagram and print the answer
 package main
 
 import (
@@ -44,7 +46,7 @@ func run(ctx context.Context, args []string, out io.Writer) (int, error) {
 		args = append([]string{"serve"}, args...)
 	}
 	commands := map[string]func(ctx context.Context, args []string, out io.Writer) (int, error){
-		"serve": serve, "sleep": sleep, "exit": exit, "env": env, "print": printLines, "fetch": fetch,
+		"serve": serve, "sleep": sleep, "exit": exit, "env": env, "print": printLines, "fetch": fetch, "answer": answer, "ask": ask,
 	}
 	command, ok := commands[args[0]]
 	if !ok {

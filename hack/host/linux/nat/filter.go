@@ -6,17 +6,17 @@ import (
 	"reddwarf.io/reddwarf/hack/host/ipf"
 )
 
-// compileFilter writes the filter's chains. What comes in is either for the
-// host or forwarded, what goes out from the host or forwarded.
+// compileFilter writes the filter's chains. What goes out is either from the
+// host or forwarded.
 func compileFilter(chains map[string]string, rules []ipf.FilterRule) {
 	var in, cross, out strings.Builder
 	for _, r := range rules {
-		name, own := "iifname", &in
-		if !r.In {
-			name, own = "oifname", &out
+		if r.In {
+			in.WriteString(filterRule("iifname", r))
+			continue
 		}
-		line := filterRule(name, r)
-		own.WriteString(line)
+		line := filterRule("oifname", r)
+		out.WriteString(line)
 		cross.WriteString(line)
 	}
 	chains["filter_in"], chains["filter_cross"], chains["filter_out"] = in.String(), cross.String(), out.String()

@@ -67,7 +67,8 @@ var baseChains = map[string]string{
 	"maps":      "type nat hook postrouting priority srcnat ; policy accept ;",
 	"ages":      "type filter hook prerouting priority -90 ; policy accept ;",
 	// NAT runs before the filter for what comes in, and after it for what goes out.
-	"filter_in":    "type filter hook input priority filter ; policy accept ;",
+	// What comes in meets the filter before it is routed, as in ipf_hook4_in().
+	"filter_in":    "type filter hook prerouting priority -50 ; policy accept ;",
 	"filter_cross": "type filter hook forward priority filter ; policy accept ;",
 	"filter_out":   "type filter hook output priority filter ; policy accept ;",
 }
