@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -134,6 +135,11 @@ func (c *controller) done(o services.Outcome) {
 	}
 	if o.Err == nil && o.Full {
 		c.advise(o.Tables.Advice)
+	}
+	if o.Full {
+		// Reading all rules has left as much garbage as they are long, and the
+		// host's memory is the pods'.
+		debug.FreeOSMemory()
 	}
 }
 

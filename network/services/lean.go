@@ -2,6 +2,7 @@ package services
 
 import (
 	"fmt"
+	"time"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +19,7 @@ import (
 // Nobody changes what it reads from it, so nothing is copied.
 func Cache(node string) cache.Options {
 	shared := true
+	lean := leaner{since: time.Now()}.lean
 	return cache.Options{ByObject: map[client.Object]cache.ByObject{
 		&corev1.Service{}:            {Label: Selector(), Transform: lean, UnsafeDisableDeepCopy: &shared},
 		&discoveryv1.EndpointSlice{}: {Label: Selector(), Transform: lean, UnsafeDisableDeepCopy: &shared},
@@ -26,14 +28,18 @@ func Cache(node string) cache.Options {
 	}}
 }
 
+// leaner keeps of an EndpointSlice's annotations only when it was changed, and
+// that only after this program's start: nothing is measured before.
+type leaner struct{ since time.Time }
+
 // lean makes a new object of what rules depend on. The one that it is given may
 // share memory with thousands of others, all read from one answer.
-func lean(o any) (any, error) {
+func (l leaner) lean(o any) (any, error) {
 	switch o := o.(type) {
 	case *corev1.Service:
 		return leanService(o), nil
 	case *discoveryv1.EndpointSlice:
-		return leanSlice(o), nil
+		return l.slice(o), nil
 	case *corev1.Node:
 		out := &corev1.Node{ObjectMeta: leanMeta(&o.ObjectMeta)}
 		if zone, ok := o.Labels[corev1.LabelTopologyZone]; ok {
@@ -81,12 +87,13 @@ func leanService(o *corev1.Service) *corev1.Service {
 	return out
 }
 
-func leanSlice(o *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+func (l leaner) slice(o *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	out := &discoveryv1.EndpointSlice{ObjectMeta: leanMeta(&o.ObjectMeta), AddressType: discoveryv1.AddressType(same(string(o.AddressType)))}
 	if name, ok := o.Labels[discoveryv1.LabelServiceName]; ok {
 		out.Labels = map[string]string{discoveryv1.LabelServiceName: name}
 	}
-	if at, ok := o.Annotations[corev1.EndpointsLastChangeTriggerTime]; ok {
+	at := o.Annotations[corev1.EndpointsLastChangeTriggerTime]
+	if when, err := time.Parse(time.RFC3339Nano, at); err == nil && !when.Before(l.since) {
 		out.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: at}
 	}
 	for _, p := range o.Ports {
