@@ -54,6 +54,16 @@ func causes() []cause {
 			plan:  "hostPath below the folders that the agent's configuration allows.",
 		},
 		{
+			tests: of(`nonexistent volume subPath should have the correct mode`),
+			why:   "podinit takes the sticky bit of a tmpfs away from the root of an emptyDir in memory; a kubelet, which compares permissions only, leaves it, and a new subPath inherits it.",
+			plan:  "Leave a root that everybody may write to already as it is.",
+		},
+		{
+			tests: of(`should cap back-off at MaxContainerBackOff`),
+			why:   "Not the agent, as far as was seen: the API server did not answer in time at the end of the 27 minutes, on a machine that did a lot else.",
+			plan:  "Run it on a quiet machine.",
+		},
+		{
 			tests: of(`should not write to root filesystem`),
 			why: "Not the agent: the test compares a message of busybox's shell, and the image's stand-in has bash for its shell, " +
 				"because Debian's busybox drops variables with dashes in their names, which other tests need.",
