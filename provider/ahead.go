@@ -28,6 +28,9 @@ func (w *worker) writeAhead(ctx context.Context, dir string) (rooted bool, err e
 	if err != nil {
 		return false, err
 	}
+	if translate.NeedsSources(in.Pod) {
+		return false, nil // whether a mount point is a directory shows only when all is mounted
+	}
 	zonepath, err := os.OpenRoot(dir)
 	if err != nil {
 		return false, err

@@ -24,7 +24,7 @@ func (w *worker) mountVolumes(ctx context.Context) error {
 		}
 		shown[s.Volume] = translate.Shown{Point: got.Point, Dir: got.Dir, ReadOnly: s.ReadOnly, Group: s.Group}
 	}
-	w.datasets.Shown, w.have.mounts = shown, true
+	w.shown, w.have.mounts = shown, true
 	return nil
 }
 

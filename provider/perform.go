@@ -73,7 +73,7 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 	in := translate.Input{
 		Pod: translate.WithResources(pod, st.Allocated), Node: w.p.c.Node, Brand: brands[0], Slot: st.Slot,
 		Images:  map[string]*ledger.Image{},
-		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster, Shown: w.datasets.Shown,
+		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster, Shown: w.shown,
 	}
 	for i := range st.Containers {
 		in.Images[st.Containers[i].Name] = st.Containers[i].Image
@@ -280,7 +280,9 @@ func (w *worker) bringUp(ctx context.Context, a action) error {
 		if err != nil {
 			return err
 		}
-		if err := w.p.c.Zones.Configure(ctx, translate.Zone(in, w.datasets)); err != nil {
+		d := w.datasets
+		d.Shown = w.shown
+		if err := w.p.c.Zones.Configure(ctx, translate.Zone(in, d)); err != nil {
 			return err
 		}
 		if err := w.configured(translate.Resources(in.Pod)); err != nil {

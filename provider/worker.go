@@ -44,6 +44,7 @@ type worker struct {
 	have      prepared
 	gone      removed
 	datasets  translate.Datasets
+	shown     map[string]translate.Shown // of mountVolumes
 	autostart map[string]int
 	stops     map[attempt]stopping
 	refreshAt time.Time
