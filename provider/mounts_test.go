@@ -2,6 +2,8 @@ package provider
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -61,6 +63,9 @@ func TestClaims(t *testing.T) {
 		w.host.failBy(func(string) error { return nil })
 		settle(time.Minute)
 		w.mustRun()
+		if info, err := os.Stat(filepath.Join(w.p.c.Storage.PodDir(testUID), "root/v/data")); err != nil || !info.IsDir() {
+			t.Errorf("the mount point of a directory is %v, %v", info, err)
+		}
 		if !slices.Contains(w.host.ran(), "show nas:/export") {
 			t.Errorf("commands: %v", w.host.ran())
 		}
