@@ -61,6 +61,11 @@ type agent struct {
 }
 
 func (a *agent) run(ctx context.Context) error {
+	unlock, err := lockHost(a.RunDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := a.lookAround(ctx); err != nil {
 		return err
 	}

@@ -75,10 +75,21 @@ type config struct {
 	LogLevel string
 }
 
-func (c *config) register(f *pflag.FlagSet) {
+// registerHost registers what says where things are on the host, which all
+// commands share.
+func (c *config) registerHost(f *pflag.FlagSet) {
 	f.StringVar(&c.Kubeconfig, "kubeconfig", defaultIdentityDir+"/kubeconfig", "how to reach the API server, with the identity system:node:NAME")
 	f.StringVar(&c.IdentityDir, "identity-dir", defaultIdentityDir, "certificates and keys that the agent gets from the cluster")
 	f.StringVar(&c.NodeName, "node-name", "", "name of the Kubernetes node (default: the host's name)")
+	f.StringVar(&c.DataDir, "data-dir", "/var/lib/reddwarf", "where the agent keeps its records of pods")
+	f.StringVar(&c.LogDir, "pod-log-dir", "/var/log/pods", "where links to the logs of pods are made")
+	f.StringVar(&c.Pool, "pool", "rpool", "ZFS pool for images, pods and volumes, below POOL/reddwarf")
+	f.StringVar(&c.RunDir, "run-dir", defaultRunDir, "where the agent records which routes and rules are its own; should not outlive a reboot")
+	f.StringVar(&c.Etherstub, "etherstub", "reddwarf0", "etherstub that the pods' VNICs are made over")
+}
+
+func (c *config) register(f *pflag.FlagSet) {
+	c.registerHost(f)
 	f.StringSliceVar(&c.NodeIP, "node-ip", nil, "address of this host that the API server reaches; one for each IP family (required)")
 	f.StringToStringVar(&c.Labels, "node-labels", nil, "labels of the node, key=value")
 	f.Int64Var(&c.MaxPods, "max-pods", 110, "how many pods the node takes")
@@ -88,18 +99,12 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.TLSCertFile, "tls-cert-file", "", "serving certificate of the kubelet API, read again when it changes (default: the cluster is asked for one)")
 	f.StringVar(&c.TLSKeyFile, "tls-private-key-file", "", "its key")
 
-	f.StringVar(&c.DataDir, "data-dir", "/var/lib/reddwarf", "where the agent keeps its records of pods")
-	f.StringVar(&c.LogDir, "pod-log-dir", "/var/log/pods", "where links to the logs of pods are made")
-	f.StringVar(&c.Pool, "pool", "rpool", "ZFS pool for images, pods and volumes, below POOL/reddwarf")
-
 	f.StringSliceVar(&c.HostPaths, "host-path", nil, "PREFIX[:ro]: directory of this host that pods may see with all below it, by hostPath and by local and hostPath persistent volumes; may be repeated (default: none)")
 
 	f.StringVar(&c.PodCIDR, "pod-cidr", "", "addresses for pods, where the cluster does not assign node.spec.podCIDR")
 	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", nil, "network of all nodes' pods, one for each IP family (default: what is around all nodes' podCIDRs)")
 	f.BoolVar(&c.NodeRoutes, "node-routes", true, "keep routes to the pods of other nodes; it needs the right to read all nodes")
 	f.BoolVar(&c.Masquerade, "masquerade", true, "give what pods send out of the cluster the host's address")
-	f.StringVar(&c.RunDir, "run-dir", defaultRunDir, "where the agent records which routes and rules are its own; should not outlive a reboot")
-	f.StringVar(&c.Etherstub, "etherstub", "reddwarf0", "etherstub that the pods' VNICs are made over")
 
 	f.StringVar(&c.PodinitLX, "podinit-lx", "/opt/reddwarf/lib/podinit-linux", "podinit for zones of the lx brand")
 	f.StringVar(&c.PodinitNative, "podinit-native", "/opt/reddwarf/lib/podinit", "podinit for native zones")
@@ -131,15 +136,8 @@ func (c *config) validate() error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 
-	if c.NodeName == "" {
-		name, err := os.Hostname()
-		if err != nil {
-			fault("--node-name is not set and the host has no name: %w", err)
-		}
-		c.NodeName = strings.ToLower(name)
-	}
-	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
-		fault("--node-name %q: %s", c.NodeName, strings.Join(msgs, ", "))
+	if err := c.fill(); err != nil {
+		faults = append(faults, err)
 	}
 	if len(c.NodeIP) == 0 {
 		fault("--node-ip is required: the API server connects to it for logs and exec")
@@ -173,14 +171,6 @@ func (c *config) validate() error {
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		fault("--tls-cert-file and --tls-private-key-file go together")
 	}
-	if !poolName.MatchString(c.Pool) {
-		fault("--pool %q is not the name of a ZFS pool", c.Pool)
-	}
-	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir, "--identity-dir": c.IdentityDir, "--run-dir": c.RunDir} {
-		if !filepath.IsAbs(path) {
-			fault("%s %q must be an absolute path", flag, path)
-		}
-	}
 	if _, err := c.mirrors(); err != nil {
 		fault("--registry-mirror: %w", err)
 	}
@@ -207,6 +197,31 @@ func (c *config) validate() error {
 	for _, s := range c.ClusterDNS {
 		if _, err := netip.ParseAddr(s); err != nil {
 			fault("--cluster-dns %q is not an IP address", s)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// fill checks what registerHost registers, and fills in the node's name.
+func (c *config) fill() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.NodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			fault("--node-name is not set and the host has no name: %w", err)
+		}
+		c.NodeName = strings.ToLower(name)
+	}
+	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
+		fault("--node-name %q: %s", c.NodeName, strings.Join(msgs, ", "))
+	}
+	if !poolName.MatchString(c.Pool) {
+		fault("--pool %q is not the name of a ZFS pool", c.Pool)
+	}
+	for flag, path := range map[string]string{"--data-dir": c.DataDir, "--pod-log-dir": c.LogDir, "--identity-dir": c.IdentityDir, "--run-dir": c.RunDir} {
+		if !filepath.IsAbs(path) {
+			fault("%s %q must be an absolute path", flag, path)
 		}
 	}
 	return errors.Join(faults...)

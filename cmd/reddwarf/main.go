@@ -34,7 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(nodeCommand(), joinCommand(), psCommand(), approveCommand())
+	root.AddCommand(nodeCommand(), joinCommand(), leaveCommand(), doctorCommand(), psCommand(), approveCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

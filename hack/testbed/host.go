@@ -26,6 +26,9 @@ type HostOptions struct {
 	// Identity is one that somebody else has made. The zero value means none.
 	Identity Identity
 
+	// NoAgent leaves it to the caller to start the agent.
+	NoAgent bool
+
 	// NodeIP is the node's address, where it is not the host's own.
 	NodeIP string
 }
@@ -134,6 +137,9 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 			return nil, err
 		}
 	}
+	if o.NoAgent {
+		return h, nil
+	}
 	if err := h.StartAgent(ctx); err != nil {
 		return nil, err
 	}
@@ -145,6 +151,9 @@ func (h *Host) installBrand(ctx context.Context) error {
 	_, err := h.Run(ctx, "cp", "-r", filepath.Join(h.bed.bin, "brand", "reddwarf"), "/usr/lib/brand/")
 	return err
 }
+
+// Path is where the Bed keeps a file of the host; it is the same on the host.
+func (h *Host) Path(name string) string { return h.path(name) }
 
 // AgentLog is the file that the agent logs to.
 func (h *Host) AgentLog() string { return h.path("agent.log") }
