@@ -83,45 +83,6 @@ spec:
 	}
 }
 
-// TestResize: other limits come into force in the running zone.
-//
-// The API server of this release forbids it for nodes that are not labelled as
-// Linux ones, which an illumos host is not unless its operator says so.
-func TestResize(t *testing.T) {
-	kubectl(t, "label", "node", "e2e1", "--overwrite", "kubernetes.io/os=linux")
-	t.Cleanup(func() {
-		if _, err := bed.Kubectl(context.Background(), "label", "node", "e2e1", "--overwrite", "kubernetes.io/os=illumos"); err != nil {
-			t.Error(err)
-		}
-	})
-	apply(t, pod("resize", busyboxImage, "terminationGracePeriodSeconds: 1",
-		"command: [\"sleep\", \"3600\"]\nresources: {requests: {cpu: 100m, memory: 64Mi}, limits: {cpu: 200m, memory: 128Mi}}"))
-	before := waitPod(t, "resize", "a ready pod", ready)
-	zone := "rdw-" + string(before.UID)
-	kubectl(t, "patch", "pod", "resize", "--subresource", "resize", "-p",
-		`{"spec":{"containers":[{"name":"main","resources":{"requests":{"cpu":"300m","memory":"64Mi"},"limits":{"cpu":"500m","memory":"256Mi"}}}]}}`)
-	after := waitPod(t, "resize", "the new limits in the status", func(p *corev1.Pod) bool {
-		if len(p.Status.ContainerStatuses) == 0 || p.Status.ContainerStatuses[0].Resources == nil {
-			return false
-		}
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodResizeInProgress || c.Type == corev1.PodResizePending {
-				return false
-			}
-		}
-		return p.Status.ContainerStatuses[0].Resources.Limits.Memory().String() == "256Mi"
-	})
-	if a, b := before.Status.ContainerStatuses[0], after.Status.ContainerStatuses[0]; a.ContainerID != b.ContainerID || b.RestartCount != 0 {
-		t.Errorf("the container was restarted: %+v", b)
-	}
-	controls := onHost(t, "prctl", "-P", "-i", "zone", zone)
-	for _, want := range []string{"zone.cpu-cap privileged 50 ", "zone.cpu-shares privileged 30 ", fmt.Sprintf("zone.max-swap privileged %d ", 256<<20)} {
-		if !strings.Contains(controls, want) {
-			t.Errorf("the zone lacks %q:\n%s", want, controls)
-		}
-	}
-}
-
 // TestMemoryLimit: a container that wants more memory than its pod may have
 // says why it ended.
 func TestMemoryLimit(t *testing.T) {
