@@ -37,7 +37,7 @@ conformance() {
 user() { [ "$(id -u)" != 0 ] || hack/user.sh; }
 
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(lint cross unit race e2e user conformance)
+[ ${#parts[@]} -gt 0 ] || parts=(lint cross unit race services e2e user conformance)
 for part in "${parts[@]}"; do
   start=$SECONDS
   "$part"

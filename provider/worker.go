@@ -144,7 +144,12 @@ func (w *worker) update(pod *corev1.Pod) error {
 	if w.erased {
 		return nil
 	}
+	before := w.pod
 	w.pod = pod.DeepCopy()
+	for _, c := range changedImages(before, w.pod) {
+		w.eventOn(w.pod, c, corev1.EventTypeWarning, "ImageChangeIgnored",
+			"this node cannot give a container another image (%s): it goes on with the one that it began with; delete the pod to change it", c.Image)
+	}
 	if w.durable {
 		if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
 			return err
@@ -158,6 +163,19 @@ func (w *worker) update(pod *corev1.Pod) error {
 	w.p.c.Cluster.Register(w.pod)
 	w.p.status.enqueue(w.uid)
 	return nil
+}
+
+// changedImages returns the containers of after that had another image before. A
+// container's root is a clone of its image that its zone has mounted, so it
+// cannot be exchanged.
+func changedImages(before, after *corev1.Pod) []*corev1.Container {
+	var changed []*corev1.Container
+	for _, c := range translate.AllContainers(after) {
+		if had := container(before, c.Name); had != nil && had.Image != c.Image {
+			changed = append(changed, c)
+		}
+	}
+	return changed
 }
 
 // errDeletion interrupts a step because the pod is to go.

@@ -62,8 +62,12 @@ func openUp(root *os.Root, wanted *int32) error {
 	if !ok || st.Uid != 0 {
 		return nil
 	}
-	if m := info.Mode(); m != fs.ModeDir|0o755 && m != fs.ModeDir|fs.ModeSticky|0o777 {
+	m := info.Mode()
+	if m != fs.ModeDir|0o755 && m != fs.ModeDir|fs.ModeSticky|0o777 {
 		return nil
+	}
+	if wanted == nil && m.Perm() == mode {
+		return nil // a tmpfs keeps its sticky bit, as with a kubelet
 	}
 	return root.Chmod(".", mode)
 }

@@ -53,7 +53,7 @@ func TestReadyVolume(t *testing.T) {
 		want string
 	}{
 		{"new", 0o755, 0, podinit.Volume{}, "drwxrwxrwx 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
-		{"tmpfs", 0o777 | fs.ModeSticky, 0, podinit.Volume{}, "drwxrwxrwx 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
+		{"tmpfs", 0o777 | fs.ModeSticky, 0, podinit.Volume{}, "dtrwxrwxrwx 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
 		{"changed by a container", 0o700, 0, podinit.Volume{}, "drwx------ 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
 		{"given away by a container", 0o755, 5, podinit.Volume{}, "drwxr-xr-x 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
 		{"mode", 0o755, 0, podinit.Volume{Mode: &sticky}, "dtrwxr-xr-x 0 .\n-rw-r--r-- 0 file\nlink 0 link\ndrwxr-xr-x 0 sub\n-rw------- 0 sub/own\n"},
