@@ -20,6 +20,7 @@ import (
 	"reddwarf.io/reddwarf/provider"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
+	"reddwarf.io/reddwarf/storage/mounts"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/command"
 	"reddwarf.io/reddwarf/zones/hostpods"
@@ -47,7 +48,7 @@ func leaveCommand() *cobra.Command {
 
 First the node is cordoned and its pods are evicted, while the agent still runs and ends them. Then it waits until the agent was stopped
 (svcadm disable reddwarf), and removes zones, datasets, links, addresses, routes and rules, the records and the identity. Give it the flags
-that "reddwarf node" has. It may be repeated.
+that "reddwarf node" has. It may be repeated. The packet filter (svc:/network/ipfilter) stays enabled, because others may use it.
 
 A node must not delete itself: with --admin-kubeconfig the Node is deleted, too; without it you are told how.`,
 		Args: cobra.NoArgs,
@@ -95,7 +96,7 @@ func (l *leaving) run(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, part := range []func(context.Context) error{l.removeZones, l.removeNetwork, l.removeDatasets} {
+	for _, part := range []func(context.Context) error{l.removeZones, l.removeNetwork, l.removeMounts, l.removeDatasets} {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -103,7 +104,7 @@ func (l *leaving) run(ctx context.Context) error {
 	if err := l.removeFiles(); err != nil {
 		return err
 	}
-	l.say("Nothing of Reddwarf is left on this host but its programs and its service.")
+	l.say("Nothing of Reddwarf is left on this host but its programs and its service. The packet filter stays as it is: others may use it.")
 	return nil
 }
 
@@ -223,6 +224,11 @@ func (l *leaving) removeNetwork(ctx context.Context) error {
 	return nil
 }
 
+// removeMounts unmounts what pods showed of the host and of NFS servers.
+func (l *leaving) removeMounts(ctx context.Context) error {
+	return mounts.New(l.host, mounts.DefaultDir).Teardown(ctx)
+}
+
 func (l *leaving) removeDatasets(ctx context.Context) error {
 	kept, err := storage.New(l.host, storage.Config{Pool: l.Pool}).Teardown(ctx)
 	if err != nil {
@@ -241,6 +247,8 @@ func (l *leaving) removeFiles() error {
 	errs := []error{
 		os.RemoveAll(filepath.Join(l.DataDir, "pods")), removeEmpty(l.DataDir),
 		removeLinks(l.LogDir, store.PodDir("")), removeEmpty(l.LogDir),
+		removeEmpty(filepath.Dir(filepath.Dir(store.PodDir("pod")))), // zfs leaves a mount point that was asked for by name
+		removeEmpty(zones.DefaultScripts),
 	}
 	if !l.keepIdentity {
 		for _, pattern := range []string{"kubeconfig", "ca.crt", "node-client-*.pem", "node-serving-*.pem"} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -20,14 +21,25 @@ type LinuxNode struct {
 	node, pod *exec.Cmd
 }
 
-// namespace starts a process that keeps a network namespace.
-func (b *Bed) namespace(log string) (*exec.Cmd, error) {
+// namespace starts a process that keeps a network namespace, and returns when
+// that is there: until then the process is in ours.
+func (b *Bed) namespace(ctx context.Context, log string) (*exec.Cmd, error) {
 	p, err := startProcess(log, b.path(log+".log"), "unshare", "--net", "sleep", "infinity")
 	if err != nil {
 		return nil, err
 	}
 	b.processes = append(b.processes, p)
-	return p.cmd, nil
+	return p.cmd, b.Eventually(ctx, time.Minute, "the network of "+log, func(context.Context) error {
+		ours, err := os.Readlink("/proc/self/ns/net")
+		if err != nil {
+			return err
+		}
+		its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.cmd.Process.Pid))
+		if err == nil && its == ours {
+			err = errors.New("it has none of its own yet")
+		}
+		return err
+	})
 }
 
 // AddLinuxNode makes a Linux node with that address on the LAN. The cluster
@@ -58,10 +70,10 @@ func (b *Bed) AddLinuxNode(ctx context.Context, name, ip string) (*LinuxNode, er
 		return nil, fmt.Errorf("node %s: podCIDR %s is no /24", name, cidr)
 	}
 	n.PodIP = base + ".5"
-	if n.node, err = b.namespace(name); err != nil {
+	if n.node, err = b.namespace(ctx, name); err != nil {
 		return nil, err
 	}
-	if n.pod, err = b.namespace(name + "-pod"); err != nil {
+	if n.pod, err = b.namespace(ctx, name+"-pod"); err != nil {
 		return nil, err
 	}
 	node, pod := fmt.Sprint(n.node.Process.Pid), fmt.Sprint(n.pod.Process.Pid)

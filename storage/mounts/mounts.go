@@ -141,6 +141,35 @@ func (h *Host) Owners() ([]string, error) {
 	return uids, nil
 }
 
+// Teardown takes away everything that was made, for a host that leaves its
+// cluster. No zone may show any of it any more. What is gone already is fine.
+func (h *Host) Teardown(ctx context.Context) error {
+	if _, err := os.Lstat(h.dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := h.Setup(); err != nil { // what mount(8) calls the directory
+		return err
+	}
+	uids, err := h.Owners()
+	if err != nil {
+		return err
+	}
+	for _, uid := range uids {
+		if err := h.Hide(ctx, uid); err != nil {
+			return err
+		}
+	}
+	if err := h.ReleaseExports(ctx); err != nil {
+		return err
+	}
+	for _, d := range []string{filepath.Join(h.dir, "pods"), filepath.Join(h.dir, "nfs"), h.dir} {
+		if err := os.Remove(d); err != nil { // only what is empty goes
+			return fmt.Errorf("mounts: %w", err)
+		}
+	}
+	return nil
+}
+
 // show mounts special at the pod's point, unless same says that what is there
 // is it. It returns only what passed same after the mount.
 func (h *Host) show(ctx context.Context, point, special string, readOnly, exclusive bool, same func(point string) error) error {

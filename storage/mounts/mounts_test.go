@@ -1,3 +1,5 @@
+//go:build linux
+
 package mounts
 
 import (
@@ -358,4 +360,41 @@ func FuzzParseTable(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestTeardown leaves a host as it was, and only with what it made itself.
+func TestTeardown(t *testing.T) {
+	w := newWorld(t)
+	w.write(filepath.Join(w.nas, "export", "file"), "far away")
+	w.write(filepath.Join(w.data, "d", "file"), "near")
+	if _, err := w.ShowExport(t.Context(), "uid1", "data", Export{Server: "nas", Path: "/export"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.ShowPath(t.Context(), "uid2", "data", Path{Root: w.data, Name: "d", Kind: Directory}); err != nil {
+		t.Fatal(err)
+	}
+	foreign := filepath.Join(w.dir, "nfs", "foreign", "file")
+	w.write(foreign, "somebody's")
+	if err := New(w.model, w.dir).Teardown(t.Context()); err == nil {
+		t.Error("what nobody knows was removed, or left without a word")
+	}
+	if err := errors.Join(os.Remove(foreign), os.Remove(filepath.Dir(foreign))); err != nil {
+		t.Fatalf("what nobody knows: %v", err)
+	}
+	for range 2 { // it may be repeated
+		if err := New(w.model, w.dir).Teardown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if lines := w.lines(); len(lines) > 0 {
+		t.Errorf("still mounted: %s", lines)
+	}
+	if _, err := os.Lstat(w.dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory is still there: %v", err)
+	}
+	for _, file := range []string{filepath.Join(w.nas, "export", "file"), filepath.Join(w.data, "d", "file")} {
+		if _, err := os.Stat(file); err != nil {
+			t.Errorf("what was shown: %v", err)
+		}
+	}
 }
