@@ -46,11 +46,13 @@ func (b *Backend) Load(ctx context.Context, nat []ipf.Rule, filter []ipf.FilterR
 	if err != nil {
 		return err
 	}
-	if err := nft(ctx, want.difference(b.loaded)); err != nil {
-		return err
-	}
+	// A caller that is killed ends ctx, not a change that the kernel makes at once.
+	err = nft(context.WithoutCancel(ctx), want.difference(b.loaded))
 	b.loaded = want
-	return nil
+	if err != nil {
+		b.loaded = nil // what there is now is not known: the next change begins anew
+	}
+	return err
 }
 
 // ruleset is a compiled table: the rules of each chain by the chain's name,

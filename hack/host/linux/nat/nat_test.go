@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -499,5 +500,33 @@ func TestThousandsOfRules(t *testing.T) {
 	}
 	if n := strings.Count(h.run("ipnat -l", ""), "\nrdr "); n != 5000 {
 		t.Errorf("%d rules are listed", n)
+	}
+}
+
+// Whoever runs ipnat may be killed at any moment, also right after the kernel has
+// made the change. The next one must find the table as it is.
+func TestKilledCallerLosesNothing(t *testing.T) {
+	h := newHost(t)
+	real, err := exec.LookPath("nft")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One that takes its time after the change.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "nft"), []byte("#!/bin/sh\n"+real+" \"$@\" || exit\nexec sleep 0.2\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	for i := range 3 {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		rule := fmt.Sprintf("rdr gw0 10.96.1.%d/32 port 80 -> 10.244.0.5 port 8080 udp age 30/30\n", i)
+		var out bytes.Buffer
+		h.commands["ipnat"](ctx, &program.Invocation{Argv: []string{"ipnat", "-f", "-"}, Stdin: strings.NewReader(rule), Stdout: &out, Stderr: &out})
+		cancel()
+		h.rules(fmt.Sprintf("rdr gw0 10.96.2.%d/32 port 80 -> 10.244.0.5 port 8080 tcp", i))
+	}
+	h.run("ipnat -C", "")
+	if out, err := exec.Command(real, "list", "table", "ip", "ipfilter").Output(); err != nil || strings.Contains(string(out), "10.96.") {
+		t.Errorf("left after the flush (%v):\n%s", err, out)
 	}
 }
