@@ -310,6 +310,8 @@ func (l testLog) Errorf(f string, a ...any) { l.t.Logf("error: "+f, a...) }
 
 // world is a host, an API server, and one agent after another.
 type world struct {
+	capacity corev1.ResourceList // of the node, from the next agent on; nil for testNode's
+
 	t       *testing.T
 	host    *fakeHost
 	api     *fakeAPI
@@ -345,8 +347,12 @@ func (w *world) startAgent() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := session{w.host, ctx}
+	node := testNode()
+	if w.capacity != nil {
+		node.Capacity = w.capacity
+	}
 	w.p, err = New(Config{
-		Node: testNode(), Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Mounts: s, Images: s, Links: s,
+		Node: node, Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Mounts: s, Images: s, Links: s,
 		Ports: s, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 	})

@@ -106,7 +106,9 @@ func TestResizeInPlace(t *testing.T) {
 func TestResizeWithoutRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.p.c.Node.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("4Gi")}
+		w.killAgent()
+		w.capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("4Gi")}
+		w.startAgent()
 		w.create(sizedPod("1", "100Mi"))
 		other := sizedPod("2", "100Mi", func(p *corev1.Pod) { p.Name, p.UID = "other", "1b7f1f8e-6f5c-4b8e-9a53-0d0f6a1c2b3d" })
 		w.create(other)
@@ -132,7 +134,6 @@ func TestResizeWithoutRoom(t *testing.T) {
 		// The wish outlives the agent.
 		w.killAgent()
 		w.startAgent()
-		w.p.c.Node.Capacity = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("4Gi")}
 		settle(5 * time.Second)
 		if l := w.limits(); l.CPUCap != 100 {
 			t.Errorf("limits without room: %+v", l)
