@@ -97,12 +97,8 @@ addresses. Rules of others and open connections stay. End the controller first: 
 			if err != nil {
 				return err
 			}
-			l := ipnat.NewLoader(host)
-			report, err := l.Sync(cmd.Context(), nil)
-			if errors.Is(err, ipnat.ErrOff) || errors.Is(err, ipnat.ErrNoDevice) {
-				err = nil // then there are none
-			}
-			if err := errors.Join(err, l.Unrefuse(cmd.Context(), refusals)); err != nil {
+			report, err := ipnat.NewLoader(host).Clear(cmd.Context(), refusals)
+			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed %d rules and %d routes; %d rules of others stay\n", report.Removed, len(refusals), report.Foreign)

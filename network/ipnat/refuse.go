@@ -44,6 +44,16 @@ func (l *Loader) Unrefuse(ctx context.Context, all []Refusal) error {
 	return errors.Join(l.routes(ctx, "delete", all, "not in table"), err)
 }
 
+// Clear removes every rule of ours and what [Loader.Refuse] made for all, from a
+// host that is left for good. A filter that is off, or not there, has none.
+func (l *Loader) Clear(ctx context.Context, all []Refusal) (Report, error) {
+	report, err := l.Sync(ctx, nil)
+	if errors.Is(err, ErrOff) || errors.Is(err, ErrNoDevice) {
+		err = nil
+	}
+	return report, errors.Join(err, l.Unrefuse(ctx, all))
+}
+
 // resets gives the filter rules of IPv4 networks to ipf(8), which says of each
 // that the kernel refuses why it does; done is what it says to a change that has
 // been made before.

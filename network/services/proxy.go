@@ -110,12 +110,7 @@ func (p *Proxy) SetNode(n Node) error {
 func (p *Proxy) Clear(ctx context.Context) (ipnat.Report, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	report, err := p.c.Loader.Sync(ctx, nil)
-	if errors.Is(err, ipnat.ErrOff) || errors.Is(err, ipnat.ErrNoDevice) {
-		err = nil // then there are none
-	}
-	routes := slices.Concat(p.node.Refuse, p.unrefuse)
-	return report, errors.Join(err, p.c.Loader.Unrefuse(ctx, routes))
+	return p.c.Loader.Clear(ctx, slices.Concat(p.node.Refuse, p.unrefuse))
 }
 
 // wake has Start look what there is to do.
