@@ -69,13 +69,48 @@ func takeOn(id identity, c podinit.Container) error {
 			return fmt.Errorf("no_new_privs: %w", err)
 		}
 	}
+	if id.UID == 0 {
+		if err := setIDs(id); err != nil {
+			return err
+		}
+		return setCapabilities(want)
+	}
+	return becomeUser(id, want&bindService)
+}
+
+// bindService is what lets a user other than root listen on ports below 1024.
+const bindService = 1 << unix.CAP_NET_BIND_SERVICE
+
+// becomeUser sets the ids of a user who is not root. All capabilities go with
+// root but keep: container runtimes let everybody listen on every port
+// (net.ipv4.ip_unprivileged_port_start=0), and images count on it; illumos has
+// no such setting below 1024, only the privilege.
+func becomeUser(id identity, keep uint64) error {
+	if keep == 0 {
+		return setIDs(id)
+	}
+	if isLX() {
+		// What is inheritable survives execve, and nothing else does. The brand
+		// sets it only together with a change of the effective set.
+		ids := uint64(1<<unix.CAP_SETUID | 1<<unix.CAP_SETGID)
+		if err := capset(keep|ids, keep); err != nil {
+			return err
+		}
+		return setIDs(id)
+	}
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("keep capabilities: %w", err)
+	}
 	if err := setIDs(id); err != nil {
 		return err
 	}
-	if id.UID != 0 {
-		return nil // the kernel took all capabilities away with the user
+	if err := capset(keep, keep); err != nil {
+		return err
 	}
-	return setCapabilities(want)
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, unix.CAP_NET_BIND_SERVICE, 0, 0); err != nil {
+		return fmt.Errorf("ambient capability: %w", err)
+	}
+	return nil
 }
 
 // setIDs calls the system itself: package syscall's functions act on every
@@ -187,16 +222,21 @@ func dropBounding(keep uint64) error {
 // execve gives root its bounding set. An lx zone has no bounding set, and there
 // only the inheritable set survives execve.
 func setCapabilities(set uint64) error {
+	if isLX() {
+		return capset(set, set)
+	}
+	return capset(set, 0)
+}
+
+// capset sets the capabilities of the calling thread. Ambient ones go with
+// their permission.
+func capset(permitted, inheritable uint64) error {
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var d [2]unix.CapUserData
 	for i := range d {
-		half := uint32(set >> (32 * i))
-		d[i] = unix.CapUserData{Effective: half, Permitted: half}
-		if isLX() {
-			d[i].Inheritable = half
-		}
+		half := uint32(permitted >> (32 * i))
+		d[i] = unix.CapUserData{Effective: half, Permitted: half, Inheritable: uint32(inheritable >> (32 * i))}
 	}
-	// Ambient capabilities go with their permission.
 	if err := unix.Capset(&h, &d[0]); err != nil {
 		return fmt.Errorf("capset: %w", err)
 	}

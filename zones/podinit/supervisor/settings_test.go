@@ -88,6 +88,23 @@ func TestSurroundings(t *testing.T) {
 	}
 }
 
+// TestLowPort has a user who is not root listen on a port below 1024.
+func TestLowPort(t *testing.T) {
+	z := zonetest.New(t)
+	z.Busybox(t, "web")
+	c := shell("web", `nc -l -p 53 -w 1 2>&1`) // it gives up after a second
+	c.RunAsUser = id(1000)
+	if got := output(t, z, c); strings.Contains(got, "denied") {
+		t.Errorf("with NET_BIND_SERVICE: %q", got)
+	}
+	z = zonetest.New(t)
+	z.Busybox(t, "web")
+	c.DropCapabilities = []string{"NET_BIND_SERVICE"}
+	if got := output(t, z, c); !strings.Contains(got, "bind: Permission denied") {
+		t.Errorf("without NET_BIND_SERVICE: %q", got)
+	}
+}
+
 func TestPrivileges(t *testing.T) {
 	const script = `grep -E 'Cap(Eff|Bnd|Inh)|NoNewPrivs' /proc/self/status | tr -s '\t\n' '  '`
 	for _, tt := range []struct {
@@ -105,7 +122,14 @@ func TestPrivileges(t *testing.T) {
 		{"add-one", func(c *podinit.Container) { c.AddCapabilities = []string{"CAP_NET_ADMIN"} },
 			"CapInh: 0000000000000000 CapEff: 00000000a80435fb CapBnd: 00000000a80435fb NoNewPrivs: 0 "},
 		{"not-root", func(c *podinit.Container) { c.RunAsUser = id(1000) },
-			"CapInh: 0000000000000000 CapEff: 0000000000000000 CapBnd: 00000000a80425fb NoNewPrivs: 0 "},
+			"CapInh: 0000000000000400 CapEff: 0000000000000400 CapBnd: 00000000a80425fb NoNewPrivs: 0 "},
+		{"not-root-drop-all", func(c *podinit.Container) { c.RunAsUser, c.DropCapabilities = id(1000), []string{"ALL"} },
+			"CapInh: 0000000000000000 CapEff: 0000000000000000 CapBnd: 0000000000000000 NoNewPrivs: 0 "},
+		// As the manifest of CoreDNS has it.
+		{"not-root-bind", func(c *podinit.Container) {
+			c.RunAsUser, c.NoNewPrivileges = id(1000), true
+			c.DropCapabilities, c.AddCapabilities = []string{"ALL"}, []string{"NET_BIND_SERVICE", "NET_RAW"}
+		}, "CapInh: 0000000000000400 CapEff: 0000000000000400 CapBnd: 0000000000002400 NoNewPrivs: 1 "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			z := zonetest.New(t)
