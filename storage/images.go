@@ -29,6 +29,7 @@ type ImageDataset struct {
 	Complete bool   // it has its snapshot
 	Created  time.Time
 	Used     int64 // bytes that its removal would free
+	Refers   int64 // bytes of all that is in it, also what it shares with its parent
 	Clones   int   // datasets that are clones of it: containers and images
 }
 
@@ -145,7 +146,7 @@ func (s *Store) RemoveImage(ctx context.Context, id string) error {
 // Images lists the image datasets that are ours, complete or not, by one zfs
 // command.
 func (s *Store) Images(ctx context.Context) ([]ImageDataset, error) {
-	out, err := s.zfs(ctx, "list", "-Hp", "-o", "name,origin,used,creation,"+imageProperty,
+	out, err := s.zfs(ctx, "list", "-Hp", "-o", "name,origin,used,creation,referenced,"+imageProperty,
 		"-t", "filesystem,snapshot", "-r", s.name)
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (s *Store) Images(ctx context.Context) ([]ImageDataset, error) {
 }
 
 func (s *Store) parseImages(out []byte) ([]ImageDataset, error) {
-	rows, err := parseRows(out, 5)
+	rows, err := parseRows(out, 6)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (s *Store) parseImages(out []byte) ([]ImageDataset, error) {
 		}
 		id, ok := strings.CutPrefix(name, s.imageName(""))
 		switch {
-		case !ok || r[4] != id || checkWord("image", id) != nil:
+		case !ok || r[5] != id || checkWord("image", id) != nil:
 			continue
 		case snapshot != "":
 			complete[id] = complete[id] || snapshot == imageSnapshot
@@ -186,7 +187,11 @@ func (s *Store) parseImages(out []byte) ([]ImageDataset, error) {
 		if err != nil {
 			return nil, err
 		}
-		images = append(images, ImageDataset{ID: id, Parent: parent, Created: time.Unix(created, 0), Used: used})
+		refers, err := parseSize(r[4])
+		if err != nil {
+			return nil, err
+		}
+		images = append(images, ImageDataset{ID: id, Parent: parent, Created: time.Unix(created, 0), Used: used, Refers: refers})
 	}
 	for i := range images {
 		images[i].Complete, images[i].Clones = complete[images[i].ID], clones[images[i].ID]

@@ -26,6 +26,8 @@ type host struct {
 	model *zfs.Model
 	root  string // stands for /rpool/reddwarf
 
+	fail func(cmd string) error // before a command runs; nil for never
+
 	mu  sync.Mutex
 	ran []string
 }
@@ -51,6 +53,11 @@ func (h *host) Run(ctx context.Context, cmd command.Cmd) ([]byte, error) {
 	h.mu.Lock()
 	h.ran = append(h.ran, cmd.String())
 	h.mu.Unlock()
+	if h.fail != nil {
+		if err := h.fail(cmd.String()); err != nil {
+			return nil, err
+		}
+	}
 	var out, errOut bytes.Buffer
 	inv := &program.Invocation{
 		Argv:  append([]string{cmd.Name}, cmd.Args...),

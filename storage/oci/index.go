@@ -14,13 +14,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-
-	"reddwarf.io/reddwarf/storage"
 )
-
-type imageDataset = storage.ImageDataset
-
-func isInUse(err error) bool { return errors.Is(err, storage.ErrInUse) }
 
 // The index is one file beside the image datasets, so that it lives and dies
 // with them and a restarted agent needs no registry for what is here.
@@ -45,6 +39,11 @@ type record struct {
 	Size    int64       `json:"size"`
 	Config  ImageConfig `json:"config"`
 	Pulled  time.Time   `json:"pulled"`
+	Used    time.Time   `json:"used,omitzero"` // when it was last known to be in use
+
+	// asked is when it was last given out. It is not in the file: whoever asked
+	// has said by then that it uses the image, or died with the agent.
+	asked time.Time
 }
 
 // image returns what Ensure answers to a request for ref.
@@ -102,6 +101,7 @@ func (im *Images) remember(r record) error {
 		if old.ID == r.ID {
 			r.Refs = union(old.Refs, r.Refs)
 			r.Digests = union(r.Digests, old.Digests)
+			r.Used = old.Used
 		} else if old.OS == r.OS && old.Arch == r.Arch {
 			images[i].Refs = slices.DeleteFunc(slices.Clone(old.Refs), func(s string) bool { return slices.Contains(r.Refs, s) })
 		}

@@ -100,10 +100,18 @@ func (im *Images) pullFrom(ctx context.Context, stop context.CancelCauseFunc, so
 	return nil, fmt.Errorf("%w (%s)", err, strings.Join(failed, "; "))
 }
 
+// pullOne leaves the image's datasets claimed, unless it fails.
 func (im *Images) pullOne(ctx context.Context, stop context.CancelCauseFunc, from name.Reference, q Request) (*resolved, error) {
 	r, err := im.resolve(ctx, from, q)
 	if err != nil {
 		return nil, err
 	}
-	return r, im.unpack(ctx, stop, r, q)
+	if r.release, err = im.claims.claim(ctx, append([]string{r.dataset()}, r.chains...)...); err != nil {
+		return nil, err
+	}
+	if err := im.unpack(ctx, stop, r, q); err != nil {
+		r.release()
+		return nil, err
+	}
+	return r, nil
 }

@@ -147,6 +147,7 @@ type Images struct {
 	transport http.RoundTripper
 	pulls     *semaphore.Weighted
 	chains    keyedLock
+	claims    claims
 
 	mu    sync.Mutex
 	index *index // nil until first read

@@ -28,6 +28,7 @@ type resolved struct {
 	chains  []string // dataset ids, one for each layer
 	record  record   // without its references
 	digests []string // of the index and the manifest
+	release func()   // gives its datasets up, once they are claimed
 }
 
 // resolve asks the registry what ref is on the wanted platform.
