@@ -96,10 +96,12 @@ func TestJoinGoesOn(t *testing.T) {
 	j := joining(t, a)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	interrupted := errors.New("interrupted")
-	cancel(interrupted)
-	if _, err := Join(ctx, j); err == nil {
-		t.Fatal("joined without waiting")
+	a.leave = func() { cancel(interrupted) }
+	if _, err := Join(ctx, j); !errors.Is(err, interrupted) {
+		t.Fatalf("Join = %v, want the interruption", err)
 	}
+	a.leave = nil
+	a.decideAll(t, j.client)
 	if _, err := Join(t.Context(), j); err != nil {
 		t.Fatal(err)
 	}

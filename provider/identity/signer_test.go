@@ -15,8 +15,10 @@ import (
 
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 )
@@ -30,6 +32,7 @@ type authority struct {
 
 	mu       sync.Mutex
 	deny     bool
+	leave    func() // called instead of an answer, when set
 	requests []certificatesv1.CertificateSigningRequestSpec
 }
 
@@ -70,21 +73,47 @@ func (a *authority) client() *fake.Clientset {
 			r.Name = fmt.Sprint(r.GenerateName, len(a.requests))
 		}
 		r.UID = types.UID(r.Name)
-		kind := certificatesv1.CertificateApproved
-		if a.deny {
-			kind = certificatesv1.CertificateDenied
-		}
-		r.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: kind, Status: corev1.ConditionTrue, Reason: "Test"}}
-		if !a.deny {
-			b, err := a.sign(r.Spec.Request)
-			if err != nil {
-				return true, nil, err
-			}
-			r.Status.Certificate = b
+		if a.leave != nil {
+			a.leave()
+		} else if err := a.decide(r); err != nil {
+			return true, nil, err
 		}
 		return true, r, c.Tracker().Create(certificatesv1.SchemeGroupVersion.WithResource("certificatesigningrequests"), r, "")
 	})
 	return c
+}
+
+// decide approves and signs a request, or denies it.
+func (a *authority) decide(r *certificatesv1.CertificateSigningRequest) error {
+	kind := certificatesv1.CertificateApproved
+	if a.deny {
+		kind = certificatesv1.CertificateDenied
+	}
+	r.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: kind, Status: corev1.ConditionTrue, Reason: "Test"}}
+	if a.deny {
+		return nil
+	}
+	b, err := a.sign(r.Spec.Request)
+	r.Status.Certificate = b
+	return err
+}
+
+// decideAll does so with the requests that were left.
+func (a *authority) decideAll(t *testing.T, c kubernetes.Interface) {
+	t.Helper()
+	requests := c.CertificatesV1().CertificateSigningRequests()
+	l, err := requests.List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range l.Items {
+		if err := a.decide(&l.Items[i]); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := requests.UpdateStatus(t.Context(), &l.Items[i], metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func (a *authority) sign(request []byte) ([]byte, error) {
