@@ -1,12 +1,15 @@
 # Everything here is done by a script in hack/, which can be run by itself too.
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-host test test-services e2e-vk conformance lint bench clean
+.PHONY: help build dist demo demo-host test test-services e2e-vk conformance lint bench clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 build: ## the programs, into bin/
 	@hack/build.sh
+
+dist: ## what a host needs, for illumos, as _out/reddwarf-illumos-amd64.tar.gz
+	@hack/dist.sh
 
 demo: ## a cluster, a simulated illumos host and pods in zones; ONCE=1 ends by itself
 	@hack/demo.sh

@@ -12,7 +12,9 @@ lint() {
 }
 cross() {
   say "cross-build for illumos"
+  local -x GOFLAGS="-trimpath ${GOFLAGS:-}" # as dist.sh builds, so that nothing is compiled twice
   GOOS=illumos GOARCH=amd64 CGO_ENABLED=0 go build ./cmd/... ./provider/... ./zones/... ./network/... ./storage/... ./probes/...
+  hack/dist.sh
   GOOS=illumos GOARCH=amd64 CGO_ENABLED=0 go vet ./zones/... ./network/... ./storage/...
 }
 unit() {

@@ -78,6 +78,7 @@ type config struct {
 // registerHost registers what says where things are on the host, which all
 // commands share.
 func (c *config) registerHost(f *pflag.FlagSet) {
+	registerSettings(f)
 	f.StringVar(&c.Kubeconfig, "kubeconfig", defaultIdentityDir+"/kubeconfig", "how to reach the API server, with the identity system:node:NAME")
 	f.StringVar(&c.IdentityDir, "identity-dir", defaultIdentityDir, "certificates and keys that the agent gets from the cluster")
 	f.StringVar(&c.NodeName, "node-name", "", "name of the Kubernetes node (default: the host's name)")

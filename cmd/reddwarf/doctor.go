@@ -32,7 +32,7 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Say what this host lacks to be a node, and what to do about it",
 		Long: `Say what this host lacks to be a node, and what to do about it. Nothing is changed; with --try also what can only be tried, on links
-of its own that it removes again. Give it the flags that "reddwarf node" has.`,
+of its own that it removes again. Give it the flags that "reddwarf node" has, or the same file of settings.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := d.fill(); err != nil {

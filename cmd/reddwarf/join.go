@@ -43,6 +43,7 @@ and write the kubeconfig and the CA that "reddwarf node" uses. It may be repeate
 		},
 	}
 	f := cmd.Flags()
+	registerSettings(f)
 	f.StringVar(&j.discovery.Token, "token", "", "bootstrap token, ID.SECRET (required)")
 	f.StringSliceVar(&j.discovery.CAHashes, "discovery-token-ca-cert-hash", nil, "hash of the cluster's CA, sha256:HEX (required)")
 	f.StringVar(&j.nodeName, "node-name", "", "name of the node (default: the host's name)")

@@ -48,7 +48,7 @@ func leaveCommand() *cobra.Command {
 
 First the node is cordoned and its pods are evicted, while the agent still runs and ends them. Then it waits until the agent was stopped
 (svcadm disable reddwarf), and removes zones, datasets, links, addresses, routes and rules, the records and the identity. Give it the flags
-that "reddwarf node" has. It may be repeated. The packet filter (svc:/network/ipfilter) stays enabled, because others may use it.
+that "reddwarf node" has, or the same file of settings. It may be repeated. The packet filter (svc:/network/ipfilter) stays enabled, because others may use it.
 
 A node must not delete itself: with --admin-kubeconfig the Node is deleted, too; without it you are told how.`,
 		Args: cobra.NoArgs,
@@ -104,7 +104,7 @@ func (l *leaving) run(ctx context.Context) error {
 	if err := l.removeFiles(); err != nil {
 		return err
 	}
-	l.say("Nothing of Reddwarf is left on this host but its programs and its service. The packet filter stays as it is: others may use it.")
+	l.say("Nothing of Reddwarf is left on this host but its programs, its service and your settings. The packet filter stays as it is: others may use it.")
 	return nil
 }
 

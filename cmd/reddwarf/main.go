@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,8 +22,19 @@ func main() {
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "reddwarf:", err)
-		os.Exit(1) //nolint:gocritic // the context ends with the process
+		os.Exit(exitStatus(err)) //nolint:gocritic // the context ends with the process
 	}
+}
+
+// exitErrConfig is SMF_EXIT_ERR_CONFIG of smf_method(7): the service goes into
+// maintenance instead of being started again each second.
+const exitErrConfig = 96
+
+func exitStatus(err error) int {
+	if _, ok := errors.AsType[*settingsError](err); ok {
+		return exitErrConfig
+	}
+	return 1
 }
 
 // run is main without the process: tests call it.
@@ -33,6 +45,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+
+		PersistentPreRunE: readSettings,
 	}
 	root.AddCommand(nodeCommand(), joinCommand(), leaveCommand(), doctorCommand(), psCommand(), approveCommand())
 	root.SetArgs(args)

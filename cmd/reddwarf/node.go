@@ -17,15 +17,16 @@ func nodeCommand() *cobra.Command {
 		Short: "Run this host as a node of a Kubernetes cluster",
 		Long: `Run this host as a node of a Kubernetes cluster: register the node, run its pods as zones and serve the kubelet API.
 
-Stopping the agent stops no zone: the next one takes them over.`,
+Stopping the agent stops no zone: the next one takes them over. The exit status is 96 when the settings are at fault, so that SMF
+puts the service into maintenance, and 1 for anything else.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.validate(); err != nil {
-				return err
+				return &settingsError{err}
 			}
 			log, err := newLog(c.LogLevel)
 			if err != nil {
-				return err
+				return &settingsError{err}
 			}
 			log.Out = cmd.ErrOrStderr()
 			// virtual-kubelet and client-go log through package variables; this

@@ -15,7 +15,7 @@ import (
 )
 
 func psCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the pods of this host with their zones, without asking the cluster",
 		Args:  cobra.NoArgs,
@@ -23,6 +23,8 @@ func psCommand() *cobra.Command {
 			return listPods(cmd.Context(), cmd.OutOrStdout(), zones.New(command.Local{}, zones.Features{}))
 		},
 	}
+	registerSettings(cmd.Flags())
+	return cmd
 }
 
 // podZones is what `reddwarf ps` needs of the host.

@@ -58,7 +58,8 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:
 subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers:kubeadm:default-node-token"}]
 `
 
-// TestJoin adds a host with nothing but a bootstrap token and the CA's hash.
+// TestJoin adds a host with nothing but a bootstrap token, the CA's hash and a
+// file of settings.
 func TestJoin(t *testing.T) {
 	ca := kubectl(t, "get", "configmap", "kube-root-ca.crt", "-o", `jsonpath={.data.ca\.crt}`)
 	block, _ := pem.Decode([]byte(ca))
@@ -99,12 +100,17 @@ func TestJoin(t *testing.T) {
 		t.Errorf("joining with the wrong hash: %v", err)
 	}
 
-	joined, err := bed.AddHost(t.Context(), "joined", testbed.HostOptions{Join: append(join, hash), Distro: "smartos"})
+	joined, err := bed.AddHost(t.Context(), "joined", testbed.HostOptions{
+		Join: append(join, hash), Distro: "smartos", Settings: "max-pods: 7\nnode-labels: {example.com/rack: r1}\n",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { bed.Kubectl(context.Background(), "delete", "node", "joined") })
 	t.Cleanup(func() { joined.StopAgent() })
+	if got := kubectl(t, "get", "node", "joined", "-o", `jsonpath={.status.capacity.pods} {.metadata.labels.example\.com/rack}`); got != "7 r1" {
+		t.Errorf("pods and rack of the node are %q, want what its settings say: 7 r1", got)
+	}
 
 	// The serving certificate waits for an approval; then logs can be read.
 	err = bed.Eventually(t.Context(), time.Minute, "a request for a serving certificate", func(ctx context.Context) error {

@@ -29,6 +29,9 @@ type HostOptions struct {
 	// NoAgent leaves it to the caller to start the agent.
 	NoAgent bool
 
+	// Settings is the host's /etc/reddwarf/config.yaml, if it shall have one.
+	Settings string
+
 	// NodeIP is the node's address, where it is not the host's own.
 	NodeIP string
 }
@@ -125,6 +128,9 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 	if err := h.installBrand(ctx); err != nil {
 		return nil, err
 	}
+	if err := h.installSettings(ctx, o.Settings); err != nil {
+		return nil, err
+	}
 	brands := "lx,reddwarf"
 	if o.Distro == "openindiana" { // which has no lx
 		brands = "reddwarf"
@@ -149,6 +155,22 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 // installBrand puts our brand where zoneadm looks for it.
 func (h *Host) installBrand(ctx context.Context) error {
 	_, err := h.Run(ctx, "cp", "-r", filepath.Join(h.bed.bin, "brand", "reddwarf"), "/usr/lib/brand/")
+	return err
+}
+
+// installSettings puts a file of settings where the agent looks for it.
+func (h *Host) installSettings(ctx context.Context, text string) error {
+	if text == "" {
+		return nil
+	}
+	file := h.path("config.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return err
+	}
+	if _, err := h.Run(ctx, "mkdir", "-p", "/etc/reddwarf"); err != nil {
+		return err
+	}
+	_, err := h.Run(ctx, "cp", file, "/etc/reddwarf/config.yaml")
 	return err
 }
 

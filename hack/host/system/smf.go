@@ -2,10 +2,7 @@ package system
 
 import (
 	"context"
-	"encoding/xml"
-	"errors"
 	"fmt"
-	"io"
 	"path"
 	"slices"
 	"strings"
@@ -292,28 +289,8 @@ func (m *Model) act(ctx context.Context, inv *program.Invocation, s *service, ac
 	return 0
 }
 
-// bundle is as much of a manifest as is read here.
-type bundle struct {
-	XMLName  xml.Name `xml:"service_bundle"`
-	Type     string   `xml:"type,attr"`
-	Name     string   `xml:"name,attr"`
-	Services []struct {
-		Name    string `xml:"name,attr"`
-		Type    string `xml:"type,attr"`
-		Version string `xml:"version,attr"`
-		Create  *struct {
-			Enabled bool `xml:"enabled,attr"`
-		} `xml:"create_default_instance"`
-		Instances []struct {
-			Name    string `xml:"name,attr"`
-			Enabled bool   `xml:"enabled,attr"`
-		} `xml:"instance"`
-	} `xml:"service"`
-}
-
 // svccfg is the program svccfg(8), of which validate and import of manifests
-// are simulated. The order of elements, which the document type demands, is
-// not checked.
+// are simulated.
 func (m *Model) svccfg(_ context.Context, inv *program.Invocation) int {
 	args := inv.Args()
 	if len(args) != 2 || args[0] != "validate" && args[0] != "import" {
@@ -349,41 +326,4 @@ func (m *Model) svccfg(_ context.Context, inv *program.Invocation) int {
 		}
 	}
 	return 0
-}
-
-// readBundle reads a manifest and checks what svccfg would trip over.
-func readBundle(inv *program.Invocation, name string) (*bundle, error) {
-	if !path.IsAbs(name) {
-		name = path.Join(inv.Dir, name)
-	}
-	f, err := inv.Files.Open(name)
-	if err != nil {
-		return nil, fmt.Errorf("couldn't parse document: %s", name)
-	}
-	defer f.Close() //nolint:errcheck // only read
-	data, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err != nil {
-		return nil, fmt.Errorf("couldn't parse document: %s", name)
-	}
-	var b bundle
-	if err := xml.Unmarshal(data, &b); err != nil {
-		return nil, fmt.Errorf("couldn't parse document: %w", err)
-	}
-	switch {
-	case b.Type != "manifest":
-		return nil, errors.New("service bundle is not a manifest")
-	case len(b.Services) == 0:
-		return nil, errors.New("document holds no service")
-	}
-	for _, s := range b.Services {
-		if s.Name == "" || strings.HasPrefix(s.Name, "svc:") || s.Type == "" || s.Version == "" {
-			return nil, fmt.Errorf("service %q: name, type and version are required, and the name has no svc: before it", s.Name)
-		}
-		for _, i := range s.Instances {
-			if i.Name == "" {
-				return nil, fmt.Errorf("service %q: an instance has no name", s.Name)
-			}
-		}
-	}
-	return &b, nil
 }

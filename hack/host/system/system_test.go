@@ -33,6 +33,7 @@ func (f files) Open(name string) (io.ReadCloser, error) {
 func (f files) Lstat(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
 
 const manifest = `<?xml version="1.0"?>
+<!DOCTYPE service_bundle SYSTEM "/usr/share/lib/xml/dtd/service_bundle.dtd.1">
 <service_bundle type="manifest" name="x"><service name="application/x" type="service" version="1">
 <create_default_instance enabled="true"/><instance name="lab" enabled="false"/></service></service_bundle>`
 
