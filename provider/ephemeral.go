@@ -7,7 +7,6 @@ import (
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
-	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
@@ -21,7 +20,7 @@ func (v view) driveEphemeral() step {
 	out := wait(time.Time{})
 	for _, c := range translate.Ephemeral(v.pod) {
 		r := v.st.Container(c.Name)
-		if r == nil || translate.AdmitEphemeral(v.pod, c.Name, storage.Spares) != nil {
+		if r == nil || translate.AdmitEphemeral(v.pod, c.Name, spares(v.st)) != nil {
 			continue
 		}
 		switch r.Phase {
@@ -57,7 +56,7 @@ func (w *worker) addEphemeralLocked() error {
 	}
 	w.setLocked(st)
 	for _, c := range added {
-		if why := translate.AdmitEphemeral(w.pod, c.Name, storage.Spares); why != nil {
+		if why := translate.AdmitEphemeral(w.pod, c.Name, spares(&st)); why != nil {
 			w.eventOn(w.pod, c, corev1.EventTypeWarning, "Failed", "Error: %s", why.Message)
 		}
 	}

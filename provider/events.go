@@ -82,15 +82,18 @@ func (w *worker) complain(s step, f failure, err error) {
 	w.waiting[ft.container] = translate.Waiting{Reason: ft.reason, Message: ft.err.Error()}
 	w.mu.Unlock()
 	c := container(pod, ft.container)
-	if s.act == actPull {
+	if pulls(s.act) {
 		w.event(c, corev1.EventTypeWarning, "Failed", "Failed to pull image %q: %v", c.Image, ft.err)
 	}
 	w.event(c, corev1.EventTypeWarning, "Failed", "Error: %s", faultText(s, ft))
 }
 
+// pulls reports whether a step brings a container's image to the host.
+func pulls(a action) bool { return a == actPull || a == actRenew }
+
 // faultText avoids saying a pull error twice.
 func faultText(s step, f *fault) string {
-	if s.act == actPull {
+	if pulls(s.act) {
 		return f.reason
 	}
 	return f.err.Error()
@@ -123,7 +126,7 @@ func sandboxMessage(a action) string {
 func (w *worker) backOff(until time.Time) time.Time {
 	now := time.Now()
 	for s, f := range w.failed {
-		if s.act != actPull || !f.until.After(now) {
+		if !pulls(s.act) || !f.until.After(now) {
 			continue
 		}
 		flip := f.at.Add(f.until.Sub(f.at) / 2)

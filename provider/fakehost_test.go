@@ -71,9 +71,9 @@ type fakeZone struct {
 	state  zones.State
 	id     int
 	config zones.Config
-	limits zones.Limits // of the running zone
-	init   *fakePodinit // nil unless running
-	spares map[int]bool // the places in which there is a root
+	limits zones.Limits   // of the running zone
+	init   *fakePodinit   // nil unless running
+	spares map[int]string // the datasets that are mounted in its places
 }
 
 func newFakeHost(t *testing.T) *fakeHost {
@@ -157,7 +157,7 @@ func (s session) Configure(ctx context.Context, c zones.Config) error {
 		if z, ok := s.zones[c.Name]; ok && z.state != zones.Configured {
 			return fmt.Errorf("configure %s: %w", c.Name, zones.ErrState)
 		}
-		s.zones[c.Name] = &fakeZone{state: zones.Configured, id: -1, config: c, spares: map[int]bool{}}
+		s.zones[c.Name] = &fakeZone{state: zones.Configured, id: -1, config: c, spares: map[int]string{}}
 		return nil
 	})
 }
@@ -323,8 +323,77 @@ func (s session) EnsureSpare(ctx context.Context, uid, container, image string, 
 		if _, ok := s.datasets["pods/"+uid]; !ok {
 			return storage.ErrNotFound
 		}
-		s.datasets["pods/"+uid+"/e-"+container] = image
-		z.spares[n] = true
+		return s.spareLocked(z, "pods/"+uid+"/e-"+container, image, n)
+	})
+}
+
+// spareLocked mounts a dataset at one of a zone's places, of which each is for
+// one dataset.
+func (h *fakeHost) spareLocked(z *fakeZone, name, image string, n int) error {
+	if have, ok := z.spares[n]; ok && have != name {
+		return fmt.Errorf("place %d has %s", n, have)
+	}
+	if have, ok := h.datasets[name]; ok && have != image {
+		return storage.ErrConflict
+	}
+	h.datasets[name], z.spares[n] = image, name
+	return nil
+}
+
+func renewal(uid, container string, n int) string {
+	return fmt.Sprintf("pods/%s/e-%s.%d", uid, container, n)
+}
+
+func (s session) EnsureRenewal(ctx context.Context, uid, container, image string, _, n int) error {
+	return s.do(ctx, "renewal", func() error {
+		z, err := s.zone(translate.ZoneName(uid), zones.Running)
+		if err != nil {
+			return err
+		}
+		return s.spareLocked(z, renewal(uid, container, n), image, n)
+	})
+}
+
+func (s session) ResetRenewal(ctx context.Context, uid, container string, n int) error {
+	return s.do(ctx, "rollback", func() error {
+		if _, ok := s.datasets[renewal(uid, container, n)]; !ok {
+			return storage.ErrNotFound
+		}
+		s.resets[container]++
+		return nil
+	})
+}
+
+// idleLocked refuses to destroy what a zone has mounted.
+func (h *fakeHost) idleLocked(uid string) error {
+	if z, ok := h.zones[translate.ZoneName(uid)]; ok && z.init != nil {
+		return storage.ErrBusy
+	}
+	return nil
+}
+
+func (s session) RemoveRenewals(ctx context.Context, uid string) error {
+	return s.do(ctx, "remove", func() error {
+		if err := s.idleLocked(uid); err != nil {
+			return err
+		}
+		gone := func(name string) bool {
+			return strings.HasPrefix(name, "pods/"+uid+"/e-") && strings.Contains(name, ".")
+		}
+		maps.DeleteFunc(s.datasets, func(name, _ string) bool { return gone(name) })
+		if z := s.zones[translate.ZoneName(uid)]; z != nil {
+			maps.DeleteFunc(z.spares, func(_ int, name string) bool { return gone(name) })
+		}
+		return nil
+	})
+}
+
+func (s session) RemoveContainer(ctx context.Context, uid, container string) error {
+	return s.do(ctx, "remove", func() error {
+		if err := s.idleLocked(uid); err != nil {
+			return err
+		}
+		delete(s.datasets, "pods/"+uid+"/c-"+container)
 		return nil
 	})
 }

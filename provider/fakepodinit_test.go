@@ -176,7 +176,10 @@ func (c fakeChannel) Start(ctx context.Context, pc podinit.Container) error {
 		}
 		s := c.init.find(pc.Name)
 		own := slices.ContainsFunc(c.init.zone.config.Mounts, func(m zones.Mount) bool { return m.Target == podinit.ContainerDir+"/"+pc.Name })
-		if s == nil && (own && pc.Spare == 0 || c.init.zone.spares[pc.Spare]) {
+		if _, ok := c.init.zone.spares[pc.Spare]; pc.Spare > 0 && !ok {
+			return fmt.Errorf("no root file system at place %d", pc.Spare)
+		}
+		if s == nil && (own || pc.Spare > 0) {
 			c.init.state.Containers = append(c.init.state.Containers, podinit.ContainerState{Name: pc.Name, Phase: podinit.Waiting})
 			s = c.init.find(pc.Name)
 		}

@@ -28,7 +28,7 @@ func newGates(c Config) gates {
 // of returns the gate of an action, nil for one that costs nothing.
 func (g gates) of(a action) *semaphore.Weighted {
 	switch a {
-	case actPull, actFetch:
+	case actPull, actRenew, actFetch:
 		return g.pull
 	case actBoot:
 		return g.boot

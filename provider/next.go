@@ -19,6 +19,8 @@ const (
 	actWait        action = "wait"        // nothing to do before step.until, or before something changes
 	actDone        action = "done"        // nothing is left, not even the record
 	actPull        action = "pull"        // bring one container's image to the host
+	actRetire      action = "retire"      // ask a container to stop whose image was changed
+	actRenew       action = "renew"       // bring a changed image to the host, for a zone that runs
 	actFetch       action = "fetch"       // bring the image of one volume to the host
 	actAddress     action = "address"     // decide on address and slot, durably
 	actStorage     action = "storage"     // make the datasets
@@ -230,7 +232,7 @@ func (v view) beforeBoot() step {
 		if !translate.Restarts(v.pod, c.Name, exitCode(r)) {
 			continue
 		}
-		if r.NotBefore.After(v.now) {
+		if r.NotBefore.After(v.now) && !translate.Outdated(c, r) {
 			out = sooner(out, wait(r.NotBefore))
 			continue
 		}
@@ -245,7 +247,7 @@ func (v view) beforeBoot() step {
 // prepare brings a zone that is not active to its boot.
 func (v view) prepare() step {
 	for _, c := range translate.AllContainers(v.pod) {
-		if r := v.st.Container(c.Name); r == nil || r.Image == nil {
+		if r := v.st.Container(c.Name); r == nil || r.Image == nil || r.Phase == podinit.Waiting && translate.Outdated(c, r) {
 			return v.try(actPull, c.Name)
 		}
 	}
@@ -318,8 +320,9 @@ func (v view) follow() step {
 }
 
 func (v view) startFailed(name string) bool {
-	_, failed := v.notBefore[step{act: actStart, container: name}]
-	return failed
+	_, start := v.notBefore[step{act: actStart, container: name}]
+	_, renew := v.notBefore[step{act: actRenew, container: name}]
+	return start || renew
 }
 
 // drive returns what one container of a running zone needs.
@@ -331,13 +334,16 @@ func (v view) drive(r *ledger.Container) step {
 		if !translate.Restarts(v.pod, r.Name, exitCode(r)) {
 			return wait(time.Time{})
 		}
-		if r.NotBefore.After(v.now) {
+		if r.NotBefore.After(v.now) && !v.renews(r) {
 			return wait(r.NotBefore)
 		}
 		return v.try(actRestart, r.Name)
 	}
 	if attempt, ok := v.autostart[r.Name]; ok && attempt == r.Attempt {
 		return wait(time.Time{})
+	}
+	if v.renews(r) {
+		return v.try(actRenew, r.Name)
 	}
 	if r.NotBefore.After(v.now) {
 		return wait(r.NotBefore)
@@ -346,7 +352,8 @@ func (v view) drive(r *ledger.Container) step {
 }
 
 // attend returns what a container that runs needs: its postStart hook, or an
-// end of its own.
+// end of its own, also for another image. An init container is left to do its
+// work with the image that it has.
 func (v view) attend(r *ledger.Container) step {
 	this := attempt{r.Name, r.Attempt}
 	if r.Stop != nil {
@@ -355,6 +362,9 @@ func (v view) attend(r *ledger.Container) step {
 			s = v.try(actKill, r.Name) // again: it should be gone by now
 		}
 		return s
+	}
+	if v.renews(r) && (!isInit(v.pod, r.Name) || sidecar(v.pod, r.Name)) {
+		return v.try(actRetire, r.Name)
 	}
 	if _, begun := v.hooks[hook{this, false}]; !begun && translate.AwaitsHook(container(v.pod, r.Name), r) {
 		return v.try(actPostStart, r.Name)

@@ -21,7 +21,14 @@ func simulate(t *testing.T, v *view, s step) {
 	r := v.st.Container(s.container)
 	switch s.act {
 	case actPull:
-		r.Image = &ledger.Image{ID: "x"}
+		r.Image = &ledger.Image{ID: "x", Ref: container(v.pod, s.container).Image}
+		v.have.storage, v.have.files = false, false
+	case actRetire:
+		ended(r, ledger.Exit{Code: 137, Attempt: r.Attempt, FinishedAt: v.now}, v.pod, v.now)
+		again(r)
+	case actRenew:
+		renewImage(r, &ledger.Image{Ref: container(v.pod, s.container).Image})
+		r.Place, v.st.Places = spares(v.st), v.st.Places+1
 	case actAddress:
 		v.have.address = true
 	case actStorage:
@@ -103,7 +110,7 @@ func TestConvergence(t *testing.T) {
 	const most = 20
 	records := map[string]func(*view){
 		"new":     func(*view) {},
-		"pulled":  func(v *view) { v.st.Containers[0].Image = &ledger.Image{} },
+		"pulled":  func(v *view) { v.st.Containers[0].Image = &ledger.Image{Ref: "web:1"} },
 		"pending": func(v *view) { v.st.Boot = ledger.BootPending },
 		"recorded": func(v *view) {
 			v.st.Boot, v.have = ledger.BootPending, prepared{address: true, pending: true}
@@ -123,6 +130,14 @@ func TestConvergence(t *testing.T) {
 		"rebooted by others": func(v *view) {
 			v.st.Boot, v.st.Containers[0].Phase = "b0", podinit.Running
 			v.live = &podinit.State{Boot: "b1", Containers: []podinit.ContainerState{{Name: "web", Phase: podinit.Running}}}
+		},
+		"running with the image before": func(v *view) {
+			v.st.Boot, v.st.Containers[0].Phase, v.st.Containers[0].Image = "b1", podinit.Running, &ledger.Image{Ref: "web:0"}
+			v.live = &podinit.State{Boot: "b1", Containers: []podinit.ContainerState{{Name: "web", Phase: podinit.Running}}}
+		},
+		"prepared with the image before": func(v *view) {
+			v.st.Containers[0].Image = &ledger.Image{Ref: "web:0"}
+			v.have = prepared{address: true, storage: true, mounts: true, link: true, files: true, configured: true}
 		},
 		"exited": func(v *view) {
 			v.st.Boot = "b1"
@@ -291,7 +306,7 @@ func TestNext(t *testing.T) {
 			v.notBefore[step{act: actPull, container: "web"}] = epoch
 		}, step{act: actPull, container: "web"}},
 		{"a zone without this agent's preparations is configured anew", func(v *view) {
-			v.zone, v.st.Containers[0].Image = zones.Configured, &ledger.Image{}
+			v.zone, v.st.Containers[0].Image = zones.Configured, &ledger.Image{Ref: "web:1"}
 			v.have = prepared{address: true, storage: true, link: true, files: true}
 		}, step{act: actUnconfigure}},
 		{"a container that may not restart ends the pod", func(v *view) {

@@ -12,6 +12,7 @@ import (
 	"reddwarf.io/reddwarf/network"
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -21,6 +22,10 @@ func (w *worker) perform(ctx context.Context, s step) error {
 	switch s.act {
 	case actPull:
 		return w.pull(ctx, s.container)
+	case actRetire:
+		return w.retire(s.container)
+	case actRenew:
+		return w.renew(ctx, s.container)
 	case actFetch:
 		return w.fetchVolume(ctx, s.container)
 	case actAddress:
@@ -72,11 +77,12 @@ func (w *worker) input(ctx context.Context) (translate.Input, error) {
 	}
 	in := translate.Input{
 		Pod: translate.WithResources(pod, st.Allocated), Node: w.p.c.Node, Brand: brands[0], Slot: st.Slot,
-		Images:  map[string]*ledger.Image{},
+		Images: map[string]*ledger.Image{}, Places: map[string]int{},
 		Objects: reader{ctx, w.p.c.Cluster}, Services: w.p.c.Cluster, Shown: w.shown,
 	}
 	for i := range st.Containers {
 		in.Images[st.Containers[i].Name] = st.Containers[i].Image
+		in.Places[st.Containers[i].Name] = st.Containers[i].Place
 	}
 	if translate.HostPod(pod) {
 		for _, a := range w.p.c.Node.HostIPs {
@@ -196,20 +202,15 @@ func (w *worker) makeStorage(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := w.clearRenewals(ctx, st.Places); err != nil {
+		return err
+	}
 	for _, c := range st.Containers {
 		if translate.Spare(pod, c.Name) > 0 {
 			continue // its root comes when it is started
 		}
-		name, err := w.p.c.Storage.EnsureContainer(ctx, w.uid, c.Name, c.Image.Dataset)
-		if err != nil {
+		if d.Containers[c.Name], err = w.makeRoot(ctx, c); err != nil {
 			return &fault{c.Name, translate.ReasonCreateError, err}
-		}
-		d.Containers[c.Name] = name
-		// What an earlier boot may have written is taken back.
-		if c.Attempt > 0 {
-			if err := w.p.c.Storage.ResetContainer(ctx, w.uid, c.Name); err != nil {
-				return &fault{c.Name, translate.ReasonCreateError, err}
-			}
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
@@ -232,6 +233,22 @@ func (w *worker) makeStorage(ctx context.Context) error {
 	}
 	w.datasets, w.have.storage = d, true
 	return nil
+}
+
+// makeRoot makes the root of a container that its zone is to boot with. What an
+// earlier boot may have written there is taken back.
+func (w *worker) makeRoot(ctx context.Context, c ledger.Container) (dataset string, err error) {
+	dataset, err = w.p.c.Storage.EnsureContainer(ctx, w.uid, c.Name, c.Image.Dataset)
+	if errors.Is(err, storage.ErrConflict) { // of the image that it had before
+		if err := w.p.c.Storage.RemoveContainer(ctx, w.uid, c.Name); err != nil {
+			return "", err
+		}
+		dataset, err = w.p.c.Storage.EnsureContainer(ctx, w.uid, c.Name, c.Image.Dataset)
+	}
+	if err == nil && c.Attempt > 0 {
+		err = w.p.c.Storage.ResetContainer(ctx, w.uid, c.Name)
+	}
+	return dataset, err
 }
 
 func (w *worker) slot() int {
@@ -332,15 +349,8 @@ func (w *worker) start(ctx context.Context, name string) error {
 	pc.Attempt = w.st.Container(name).Attempt
 	w.mu.Unlock()
 	w.forgetAttempts(attempt{name, pc.Attempt})
-	if pc.Spare > 0 {
-		if err := w.p.c.Storage.EnsureSpare(ctx, w.uid, name, in.Images[name].Dataset, in.Slot, pc.Spare); err != nil {
-			return &fault{name, translate.ReasonCreateError, err}
-		}
-	}
-	if pc.Attempt > 0 {
-		if err := w.p.c.Storage.ResetContainer(ctx, w.uid, name); err != nil {
-			return &fault{name, translate.ReasonCreateError, err}
-		}
+	if err := w.freshRoot(ctx, in, pc); err != nil {
+		return &fault{name, translate.ReasonCreateError, err}
 	}
 	if err := w.channel().Start(ctx, pc); err != nil {
 		var pe *podinit.Error
@@ -353,6 +363,24 @@ func (w *worker) start(ctx context.Context, name string) error {
 		w.autostart = map[string]int{}
 	}
 	w.autostart[name] = pc.Attempt // until podinit reports it
+	return nil
+}
+
+// freshRoot brings the root of an attempt into the running zone, or takes it
+// back to what it was at first.
+func (w *worker) freshRoot(ctx context.Context, in translate.Input, pc podinit.Container) error {
+	image := in.Images[pc.Name].Dataset
+	switch {
+	case in.Places[pc.Name] > 0:
+		if err := w.p.c.Storage.EnsureRenewal(ctx, w.uid, pc.Name, image, in.Slot, pc.Spare); err != nil {
+			return err
+		}
+		return w.p.c.Storage.ResetRenewal(ctx, w.uid, pc.Name, pc.Spare)
+	case pc.Spare > 0:
+		return w.p.c.Storage.EnsureSpare(ctx, w.uid, pc.Name, image, in.Slot, pc.Spare)
+	case pc.Attempt > 0:
+		return w.p.c.Storage.ResetContainer(ctx, w.uid, pc.Name)
+	}
 	return nil
 }
 

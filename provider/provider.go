@@ -68,6 +68,10 @@ type Storage interface {
 	ResetContainer(ctx context.Context, uid, container string) error
 	EnsureSpares(ctx context.Context, slot int) (dir string, err error)
 	EnsureSpare(ctx context.Context, uid, container, image string, slot, n int) error
+	RemoveContainer(ctx context.Context, uid, container string) error
+	EnsureRenewal(ctx context.Context, uid, container, image string, slot, n int) error
+	ResetRenewal(ctx context.Context, uid, container string, n int) error
+	RemoveRenewals(ctx context.Context, uid string) error
 	EnsureVolume(ctx context.Context, uid, volume string, size int64) (dataset string, err error)
 	EnsureImageVolume(ctx context.Context, uid, volume, image string) (dataset string, err error)
 	RemovePod(ctx context.Context, uid string) error

@@ -12,30 +12,49 @@ import (
 	"reddwarf.io/reddwarf/storage/oci"
 )
 
-// pull brings one container's image here. What it resolves to is the pod's
-// for its whole life. The first one decides on the zone's brand, where the pod
-// leaves that open.
+// pull brings one container's image here, for a zone that does not run. What it
+// resolves to stays until the pod names another image. The first one decides on
+// the zone's brand, where the pod leaves that open.
 func (w *worker) pull(ctx context.Context, name string) error {
-	in, err := w.input(ctx)
+	image, brand, err := w.bring(ctx, name)
 	if err != nil {
 		return err
+	}
+	renewed := false
+	err = w.change(func(st *ledger.State) {
+		st.Brand = brand
+		r := st.Container(name)
+		renewed = r.Image != nil
+		renewImage(r, image)
+	})
+	if renewed { // what was made of the old one is not what is to boot
+		w.have.storage, w.have.files = false, false
+	}
+	return err
+}
+
+// bring brings the image that the pod names for a container here, and says of
+// which brand the zone has to be.
+func (w *worker) bring(ctx context.Context, name string) (got *ledger.Image, brand string, err error) {
+	in, err := w.input(ctx)
+	if err != nil {
+		return nil, "", err
 	}
 	c := container(in.Pod, name)
 	keys, err := w.p.keychain(ctx, in.Pod)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	w.mu.Lock()
 	st := w.st.Clone()
 	w.mu.Unlock()
 	choice, err := brands(in.Pod, st, w.p.c.Node)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	began := time.Now()
 	pulling := false
 	var image oci.Image
-	var brand string
 	for _, brand = range choice {
 		image, err = w.p.c.Images.Ensure(ctx, oci.Request{
 			Ref: c.Image, OS: translate.ImageOS(brand), Policy: pullPolicy(c.ImagePullPolicy), Keychain: keys,
@@ -51,7 +70,7 @@ func (w *worker) pull(ctx context.Context, name string) error {
 		}
 	}
 	if err != nil {
-		return &fault{name, pullReason(err), err}
+		return nil, "", &fault{name, pullReason(err), err}
 	}
 	if pulling {
 		w.event(c, corev1.EventTypeNormal, "Pulled", "Successfully pulled image %q in %s. Image size: %d bytes.",
@@ -59,14 +78,11 @@ func (w *worker) pull(ctx context.Context, name string) error {
 	} else {
 		w.event(c, corev1.EventTypeNormal, "Pulled", "Container image %q already present on machine", c.Image)
 	}
-	return w.change(func(st *ledger.State) {
-		st.Brand = brand
-		st.Container(name).Image = &ledger.Image{
-			Ref: image.Ref, ID: image.ID, Digest: image.Digest, Dataset: image.Dataset, OS: image.OS,
-			Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env,
-			User: image.Config.User, WorkingDir: image.Config.WorkingDir, StopSignal: image.Config.StopSignal,
-		}
-	})
+	return &ledger.Image{
+		Ref: image.Ref, ID: image.ID, Digest: image.Digest, Dataset: image.Dataset, OS: image.OS,
+		Entrypoint: image.Config.Entrypoint, Cmd: image.Config.Cmd, Env: image.Config.Env,
+		User: image.Config.User, WorkingDir: image.Config.WorkingDir, StopSignal: image.Config.StopSignal,
+	}, brand, nil
 }
 
 func pullPolicy(p corev1.PullPolicy) oci.Policy {

@@ -25,7 +25,7 @@ const (
 // together do not try again together.
 func retryDelay(a action, n int) time.Duration {
 	first, most := stepDelay, maxStepDelay
-	if a == actPull || a == actFetch {
+	if pulls(a) || a == actFetch {
 		first, most = pullDelay, maxPullDelay
 	}
 	d := most

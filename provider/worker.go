@@ -12,7 +12,6 @@ import (
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
-	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
@@ -33,6 +32,7 @@ type worker struct {
 	st      ledger.State // as on disk, once durable
 	durable bool         // there is a record: nothing is done on the host before
 	stale   bool         // something that the volumes show has changed
+	renamed []string     // containers whose image was changed
 	erased  bool         // the record is gone for good and must not come back
 	live    *podinit.State
 	changed chan struct{} // closed when st changes, and replaced
@@ -146,10 +146,7 @@ func (w *worker) update(pod *corev1.Pod) error {
 	}
 	before := w.pod
 	w.pod = pod.DeepCopy()
-	for _, c := range changedImages(before, w.pod) {
-		w.eventOn(w.pod, c, corev1.EventTypeWarning, "ImageChangeIgnored",
-			"this node cannot give a container another image (%s): it goes on with the one that it began with; delete the pod to change it", c.Image)
-	}
+	w.noteImagesLocked(before)
 	if w.durable {
 		if err := w.p.c.Ledger.SavePod(w.pod); err != nil {
 			return err
@@ -163,19 +160,6 @@ func (w *worker) update(pod *corev1.Pod) error {
 	w.p.c.Cluster.Register(w.pod)
 	w.p.status.enqueue(w.uid)
 	return nil
-}
-
-// changedImages returns the containers of after that had another image before. A
-// container's root is a clone of its image that its zone has mounted, so it
-// cannot be exchanged.
-func changedImages(before, after *corev1.Pod) []*corev1.Container {
-	var changed []*corev1.Container
-	for _, c := range translate.AllContainers(after) {
-		if had := container(before, c.Name); had != nil && had.Image != c.Image {
-			changed = append(changed, c)
-		}
-	}
-	return changed
 }
 
 // errDeletion interrupts a step because the pod is to go.
@@ -232,7 +216,7 @@ func (w *worker) observed() translate.Observed {
 	defer w.mu.Unlock()
 	return translate.Observed{
 		Pod: w.pod, Node: w.p.c.Node, State: w.st.Clone(), Now: time.Now(),
-		ZoneRuns: runs && w.st.Boot != "", Spares: storage.Spares, Waiting: maps.Clone(w.waiting),
+		ZoneRuns: runs && w.st.Boot != "", Spares: spares(&w.st), Waiting: maps.Clone(w.waiting),
 	}
 }
 
@@ -317,6 +301,11 @@ func (w *worker) look(ctx context.Context) (view, error) {
 		delete(w.failed, step{act: actFiles})
 	}
 	w.stale = false
+	for _, name := range w.renamed {
+		delete(w.failed, step{act: actPull, container: name})
+		delete(w.failed, step{act: actRenew, container: name})
+	}
+	w.renamed = nil
 	st := w.st.Clone()
 	v := view{
 		now: now, wish: wishRun, pod: w.pod, st: &st, zone: z.State, live: w.live,
@@ -412,7 +401,7 @@ func (w *worker) attempt(ctx context.Context, s step) error {
 
 func interruptible(a action) bool {
 	switch a {
-	case actPull, actFetch, actMount, actFiles, actBoot, actStart, actRefresh:
+	case actPull, actRenew, actFetch, actMount, actFiles, actBoot, actStart, actRefresh:
 		return true
 	}
 	return false

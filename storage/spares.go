@@ -91,17 +91,23 @@ func (s *Store) fillSpares(ctx context.Context, block int) error {
 //
 // It is one zfs command for a new container.
 func (s *Store) EnsureSpare(ctx context.Context, uid, container, image string, slot, n int) error {
-	if err := errors.Join(checkWord("pod", uid), checkWord("container", container), checkWord("image", image)); err != nil {
+	if err := errors.Join(checkWord("pod", uid), checkWord("container", container)); err != nil {
 		return err
 	}
-	if n < 1 || n > Spares {
-		return fmt.Errorf("storage: place %d: %w: not from 1 to %d", n, ErrName, Spares)
+	return s.ensureSpare(ctx, s.podName(uid)+"/e-"+container, image, slot, n)
+}
+
+// ensureSpare makes a clone of an image that is mounted as number n of a slot's
+// places.
+func (s *Store) ensureSpare(ctx context.Context, name, image string, slot, n int) error {
+	if err := errors.Join(checkWord("image", image), checkPlace(n)); err != nil {
+		return err
 	}
 	dir, err := s.EnsureSpares(ctx, slot)
 	if err != nil {
 		return err
 	}
-	name, origin := s.podName(uid)+"/e-"+container, s.snapName(image)
+	origin := s.snapName(image)
 	err = s.clone(ctx, origin, name, "mountpoint="+filepath.Join(dir, strconv.Itoa(n)))
 	if errors.Is(err, ErrNotFound) {
 		s.forgetImage(image)
@@ -118,4 +124,11 @@ func (s *Store) EnsureSpare(ctx context.Context, uid, container, image string, s
 		return fmt.Errorf("storage: dataset %s: %w: %s, not %s", name, ErrConflict, got, origin)
 	}
 	return s.mount(ctx, name) // a crash can come between the halves of zfs clone
+}
+
+func checkPlace(n int) error {
+	if n < 1 || n > Spares {
+		return fmt.Errorf("storage: place %d: %w: not from 1 to %d", n, ErrName, Spares)
+	}
+	return nil
 }

@@ -72,7 +72,9 @@ func (s *Store) parseUsage(out []byte) (map[string]PodUsage, error) {
 		case child == "":
 			p.Usage, p.Own = u, n[3]
 		case strings.HasPrefix(child, "c-"), strings.HasPrefix(child, "e-"):
-			p.Containers[child[2:]] = u
+			container, _, _ := strings.Cut(child[2:], ".")
+			u.Used += p.Containers[container].Used // of the images that it had before
+			p.Containers[container] = u
 		case strings.HasPrefix(child, "v-"):
 			p.Volumes[child[2:]] = u
 		}

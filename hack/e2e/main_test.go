@@ -64,7 +64,8 @@ func run(m *testing.M) int {
 // runs Linux' programs where illumos would run its own.
 func hostImage() []string {
 	bin := os.Getenv("REDDWARF_BIN")
-	return []string{"--clusterip", filepath.Join(bin, "clusterip"), "--reddwarf", filepath.Join(bin, "reddwarf"), "--tag", "reddwarf/host:dev=host"}
+	return []string{"--clusterip", filepath.Join(bin, "clusterip"), "--reddwarf", filepath.Join(bin, "reddwarf"), "--tag", "reddwarf/host:dev=host",
+		"--tag", "reddwarf/nonroot:1=nonroot"}
 }
 
 // onNode is what a pod needs to be placed on an illumos host.

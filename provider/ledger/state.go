@@ -39,6 +39,11 @@ type State struct {
 	// Containers are the init containers in their order, then the others.
 	Containers []Container `json:"containers,omitempty"`
 
+	// Places is how many of the pod's places for later roots were given to
+	// containers whose image was changed, from the last place downwards. It falls
+	// to 0 when the zone is prepared for another boot.
+	Places int `json:"places,omitempty"`
+
 	// VolumeImages are what the pod's image volumes were resolved to, by volume.
 	VolumeImages map[string]Image `json:"volumeImages,omitempty"`
 
@@ -103,7 +108,7 @@ type Deletion struct {
 func (d Deletion) Deadline() time.Time { return d.At.Add(d.Grace) }
 
 // Image is what a container's image reference was resolved to. It stays what
-// it was for the life of the pod.
+// it was until the pod names another one.
 type Image struct {
 	Ref        string   `json:"ref"`     // as in the pod
 	ID         string   `json:"id"`      // digest of the configuration, sha256:…
@@ -122,6 +127,10 @@ type Image struct {
 type Container struct {
 	Name  string `json:"name"`
 	Image *Image `json:"image,omitempty"` // nil until it is on the host
+
+	// Place is where Image's root is in the zone as it runs, of a container whose
+	// image was changed meanwhile; 0 for the root that the zone was booted with.
+	Place int `json:"place,omitempty"`
 
 	// Attempt is the newest attempt that was decided on, from 0; it is the
 	// container's restart count. It is durable before podinit hears of it.
@@ -234,13 +243,16 @@ func (s State) check() error {
 	if s.Slot < 0 {
 		return fmt.Errorf("state has slot %d", s.Slot)
 	}
+	if s.Places < 0 {
+		return fmt.Errorf("state has %d places taken", s.Places)
+	}
 	seen := make(map[string]bool)
 	for _, c := range s.Containers {
 		if c.Name == "" || seen[c.Name] {
 			return fmt.Errorf("state names container %q twice or not at all", c.Name)
 		}
-		if c.Attempt < 0 {
-			return fmt.Errorf("container %s has attempt %d", c.Name, c.Attempt)
+		if c.Attempt < 0 || c.Place < 0 {
+			return fmt.Errorf("container %s has attempt %d and place %d", c.Name, c.Attempt, c.Place)
 		}
 		seen[c.Name] = true
 	}

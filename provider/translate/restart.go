@@ -79,6 +79,12 @@ func Sidecar(init *corev1.Container) bool {
 	return init.RestartPolicy != nil && *init.RestartPolicy == corev1.ContainerRestartPolicyAlways
 }
 
+// Outdated reports whether the pod names another image for a container than the
+// one that its record has.
+func Outdated(c *corev1.Container, r *ledger.Container) bool {
+	return r.Image != nil && r.Image.Ref != c.Image
+}
+
 // worksBefore reports whether the container of that name is an init container
 // that the others wait for the end of.
 func worksBefore(pod *corev1.Pod, name string) bool {

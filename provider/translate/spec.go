@@ -29,6 +29,10 @@ type Input struct {
 	// Images are what the references were resolved to, by container.
 	Images map[string]*ledger.Image
 
+	// Places are where the roots of containers are in a running zone, of those
+	// whose image was changed meanwhile. Others are not in it, or 0.
+	Places map[string]int
+
 	Objects  Objects
 	Services Services
 	Files    Files // nil before the zone runs
@@ -121,7 +125,7 @@ func Container(in Input, c *corev1.Container) (podinit.Container, error) {
 	}
 	pc := podinit.Container{
 		Name:                   c.Name,
-		Spare:                  Spare(in.Pod, c.Name),
+		Spare:                  max(Spare(in.Pod, c.Name), in.Places[c.Name]), // at most one is set
 		Args:                   args,
 		Env:                    mergeEnv(env, kernelHostname(in.Pod, in.Node), c.TTY, vars),
 		Dir:                    workingDir(c, image),
