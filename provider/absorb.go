@@ -44,6 +44,9 @@ func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.Container
 	}
 	if c.Phase != podinit.Waiting && !isInit(pod, r.Name) && translate.Spare(pod, r.Name) == 0 {
 		st.Initialized = true // it was not started before the init containers were done
+		if st.RestartAll == ledger.RestartStarting {
+			st.RestartAll = ""
+		}
 	}
 	switch c.Phase {
 	case podinit.Running:
@@ -62,7 +65,16 @@ func absorbContainer(st *ledger.State, r *ledger.Container, c *podinit.Container
 			r.User = userOf(c)
 		}
 		stop := r.Stop
-		ended(r, exitOf(c, now), pod, now)
+		e := exitOf(c, now)
+		if st.RestartAll == ledger.RestartEnding && c.Signal == signalKilled {
+			endedWithAll(r, e, pod, now)
+			return true
+		}
+		ended(r, e, pod, now)
+		if translate.RestartsAll(pod, r.Name, e.Code) && st.Deletion == nil && st.End == nil {
+			st.RestartAll = ledger.RestartEnding
+			return true
+		}
 		if stop != nil && stop.Restart && st.Deletion == nil && st.End == nil && !translate.Restarts(pod, r.Name, exitCode(r)) {
 			// It ended well when it was asked to, but was ill.
 			delayNext(r, now)
@@ -158,7 +170,10 @@ func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time
 			}, pod, now)
 		}
 	}
-	st.Boot, st.Initialized = "", false
+	if st.RestartAll == ledger.RestartEnding && st.Deletion == nil && st.End == nil {
+		restartAll(st, pod)
+	}
+	st.Boot, st.Initialized, st.RestartAll = "", false, ""
 	st.Refused = 0
 	st.Applied = st.Configured // what a later boot has until it is configured anew
 	switch {

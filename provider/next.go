@@ -39,6 +39,7 @@ const (
 	actResize      action = "resize"      // give the running zone its new limits
 	actPostStart   action = "postStart"   // begin a container's postStart hook
 	actPreStop     action = "preStop"     // begin a container's preStop hook
+	actRestartAll  action = "restartAll"  // decide on the next attempt of every container
 	actSignal      action = "signal"      // ask one container to stop
 	actKill        action = "kill"        // do not ask any more
 	actHalt        action = "halt"        // zoneadm halt
@@ -300,6 +301,9 @@ func (v view) follow() step {
 		return v.try(actEnd, "")
 	}
 	out := wait(time.Time{})
+	if v.st.RestartAll == ledger.RestartEnding {
+		return sooner(v.endAll(), v.driveEphemeral())
+	}
 	if resizes(v.st) {
 		out = v.try(actResize, "")
 	}
@@ -313,10 +317,11 @@ func (v view) follow() step {
 	if !v.have.ports && translate.HasHostPorts(v.pod) {
 		out = sooner(v.try(actExpose, ""), out)
 	}
+	containers := wait(time.Time{})
 	for _, r := range turn(v.pod, v.st, v.startFailed) {
-		out = sooner(v.drive(r), out)
+		containers = sooner(containers, v.drive(r)) // in the pod's order
 	}
-	return sooner(out, v.driveEphemeral())
+	return sooner(sooner(containers, out), v.driveEphemeral())
 }
 
 func (v view) startFailed(name string) bool {
@@ -374,6 +379,9 @@ func (v view) attend(r *ledger.Container) step {
 
 // over reports whether no container will ever run again.
 func (v view) over() bool {
+	if v.st.RestartAll == ledger.RestartEnding {
+		return false // all will
+	}
 	for i := range v.pod.Spec.InitContainers {
 		c := &v.pod.Spec.InitContainers[i]
 		if translate.Sidecar(c) {

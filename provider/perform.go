@@ -46,6 +46,8 @@ func (w *worker) perform(ctx context.Context, s step) error {
 		return w.start(ctx, s.container)
 	case actRestart:
 		return w.restart(s.container)
+	case actRestartAll:
+		return w.restartAll()
 	case actResize:
 		return w.resize(ctx)
 	case actRefresh:

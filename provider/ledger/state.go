@@ -51,6 +51,10 @@ type State struct {
 	// done their work: once another container has run.
 	Initialized bool `json:"initialized,omitempty"`
 
+	// RestartAll is set while all containers are restarted because one of them
+	// ended as its rule for that says.
+	RestartAll RestartAll `json:"restartAll,omitempty"`
+
 	// Allocated are the resources that were granted to the pod: those that it
 	// was accepted with, or a newer wish that this node had room for.
 	// Configured are those that its zone's configuration has, and Applied those
@@ -81,6 +85,14 @@ type State struct {
 // BootPending is the Boot of a zone that may have been booted and was not heard
 // of yet. If podinit left no state either, it was not booted.
 const BootPending = "pending"
+
+// RestartAll is how far the restart of all containers has come.
+type RestartAll string
+
+const (
+	RestartEnding   RestartAll = "ending"   // those that run are killed, and none starts
+	RestartStarting RestartAll = "starting" // of an initialized pod: its init containers run again
+)
 
 // End is how a pod's life ended.
 type End struct {
@@ -242,6 +254,11 @@ func (s State) check() error {
 	}
 	if s.Slot < 0 {
 		return fmt.Errorf("state has slot %d", s.Slot)
+	}
+	switch s.RestartAll {
+	case "", RestartEnding, RestartStarting:
+	default:
+		return fmt.Errorf("state has a restart that is %q", s.RestartAll)
 	}
 	if s.Places < 0 {
 		return fmt.Errorf("state has %d places taken", s.Places)

@@ -94,10 +94,15 @@ func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
 			Taints: []corev1.Taint{{Key: Taint, Value: TaintValue, Effect: corev1.TaintEffectNoSchedule}},
 		},
 		Status: corev1.NodeStatus{
-			Addresses:       c.addresses(),
-			Capacity:        c.resources(capacity, Capacity{}),
-			Allocatable:     c.resources(capacity, c.Reserved),
-			Features:        &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)},
+			Addresses:   c.addresses(),
+			Capacity:    c.resources(capacity, Capacity{}),
+			Allocatable: c.resources(capacity, c.Reserved),
+			Features:    &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)},
+			// What the scheduler and the API server ask of a node before they let
+			// a pod use it: component-helpers/nodedeclaredfeatures, by these names.
+			DeclaredFeatures: []string{
+				"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits",
+			},
 			Conditions:      conditions(now, capacity.Left, err),
 			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: c.Port}},
 			NodeInfo: corev1.NodeSystemInfo{

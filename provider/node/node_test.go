@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,11 @@ func TestObject(t *testing.T) {
 	}
 	if len(n.Spec.Taints) != 1 || n.Spec.Taints[0].ToString() != "virtual-kubelet.io/provider=reddwarf:NoSchedule" {
 		t.Errorf("taints = %v", n.Spec.Taints)
+	}
+	// Without its name there no pod that wants it is placed here; and an API
+	// server refuses names that are not in order.
+	if f := n.Status.DeclaredFeatures; !slices.Contains(f, "RestartAllContainersOnContainerExits") || !slices.IsSorted(f) {
+		t.Errorf("declared features = %q", f)
 	}
 	if got := n.Status.Capacity.Cpu().Value(); got != 8 {
 		t.Errorf("capacity cpu = %d, want 8", got)

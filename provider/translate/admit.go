@@ -130,7 +130,8 @@ func (a *admission) container(list string, c *corev1.Container) {
 	a.when(len(c.VolumeDevices) > 0, "volumeDevices")
 	a.when(len(c.Resources.Claims) > 0, "resources.claims")
 	for _, r := range c.RestartPolicyRules {
-		a.when(r.Action != corev1.ContainerRestartRuleActionRestart, "restartPolicyRules: action %s", r.Action)
+		known := r.Action == corev1.ContainerRestartRuleActionRestart || r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+		a.when(!known, "restartPolicyRules: action %s", r.Action)
 	}
 	if l := c.Lifecycle; l != nil {
 		a.when(l.PostStart != nil && l.PostStart.TCPSocket != nil, "lifecycle.postStart.tcpSocket")

@@ -14,7 +14,7 @@ import (
 // their writers.
 var ownConditions = []corev1.PodConditionType{
 	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
-	corev1.PodResizePending, corev1.PodResizeInProgress,
+	corev1.PodResizePending, corev1.PodResizeInProgress, corev1.AllContainersRestarting,
 }
 
 // OwnCondition reports whether conditions of type t are written by us.
@@ -33,6 +33,9 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 		sandbox, o.initializedCondition(s), ready, containers, condition(corev1.PodScheduled, true),
 	}
 	own = append(own, o.resizeConditions()...)
+	if MayRestartAll(o.Pod) {
+		own = append(own, o.restartingCondition(s))
+	}
 	var out []corev1.PodCondition
 	for _, c := range own {
 		if c.ObservedGeneration == 0 {
@@ -70,6 +73,20 @@ func (o Observed) resizeConditions() []corev1.PodCondition {
 		}
 	}
 	return out
+}
+
+// restartingCondition tells whether all containers are being ended to start again.
+func (o Observed) restartingCondition(s corev1.PodStatus) corev1.PodCondition {
+	c := condition(corev1.AllContainersRestarting, false)
+	switch {
+	case s.Phase == corev1.PodSucceeded:
+		c.Reason = "PodCompleted"
+	case s.Phase == corev1.PodFailed:
+		c.Reason = "PodFailed"
+	case o.State.RestartAll == ledger.RestartEnding:
+		c.Status, c.Reason, c.Message = corev1.ConditionTrue, "RestartAllContainersStarted", "container exited with restart policy rule"
+	}
+	return c
 }
 
 func condition(t corev1.PodConditionType, ok bool) corev1.PodCondition {

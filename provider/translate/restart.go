@@ -19,10 +19,8 @@ func Restarts(pod *corev1.Pod, container string, code int) bool {
 	}
 	policy := pod.Spec.RestartPolicy
 	if c.RestartPolicy != nil {
-		for _, rule := range c.RestartPolicyRules {
-			if rule.Action == corev1.ContainerRestartRuleActionRestart && matches(rule.ExitCodes, code) {
-				return true
-			}
+		if restartRule(c, code) != nil {
+			return true // alone, or with all others
 		}
 		policy = corev1.RestartPolicy(*c.RestartPolicy)
 		if init && policy == corev1.RestartPolicyAlways {
@@ -41,6 +39,36 @@ func Restarts(pod *corev1.Pod, container string, code int) bool {
 		return code != 0
 	}
 	return true
+}
+
+// RestartsAll reports whether a container's end with code makes every container
+// of its pod start again, the init containers first.
+func RestartsAll(pod *corev1.Pod, container string, code int) bool {
+	c, _ := named(pod, container)
+	if c == nil || c.RestartPolicy == nil {
+		return false
+	}
+	rule := restartRule(c, code)
+	return rule != nil && rule.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+}
+
+// MayRestartAll reports whether a container of the pod has a rule for that.
+func MayRestartAll(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(AllContainers(pod), func(c *corev1.Container) bool {
+		return slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+			return r.Action == corev1.ContainerRestartRuleActionRestartAllContainers
+		})
+	})
+}
+
+// restartRule returns the first rule of a container that is about an exit code.
+func restartRule(c *corev1.Container, code int) *corev1.ContainerRestartRule {
+	for i := range c.RestartPolicyRules {
+		if matches(c.RestartPolicyRules[i].ExitCodes, code) {
+			return &c.RestartPolicyRules[i]
+		}
+	}
+	return nil
 }
 
 func matches(codes *corev1.ContainerRestartRuleOnExitCodes, code int) bool {

@@ -31,6 +31,7 @@ const (
 	ReasonError             = "Error"
 	ReasonStartError        = "StartError"
 	ReasonStatusUnknown     = "ContainerStatusUnknown"
+	ReasonRestartingAll     = "RestartingAllContainers"
 	ReasonDeadline          = "DeadlineExceeded"
 	ReasonEvicted           = "Evicted"
 	// ReasonMemoryLimit is where a kubelet has OOMKilled: nobody killed it here.
@@ -138,8 +139,8 @@ func (o Observed) phase() corev1.PodPhase {
 // initialized reports whether every init container has done its work, and
 // every sidecar among them has started.
 func (o Observed) initialized() bool {
-	if o.State.Initialized {
-		return true // a sidecar that is restarted does not change that
+	if o.State.Initialized || o.State.RestartAll == ledger.RestartStarting {
+		return true // a sidecar that is restarted does not change that, nor do all containers together
 	}
 	for i := range o.Pod.Spec.InitContainers {
 		c := &o.Pod.Spec.InitContainers[i]

@@ -191,9 +191,9 @@ func TestAdmitNamesEveryFault(t *testing.T) {
 		"lifecycle.preStop.tcpSocket": func(p *corev1.Pod) {
 			p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{TCPSocket: &corev1.TCPSocketAction{}}}
 		},
-		"action RestartAllContainers": func(p *corev1.Pod) {
+		"action Reboot": func(p *corev1.Pod) {
 			p.Spec.Containers[0].RestartPolicy = &always
-			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}
+			p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{Action: "Reboot"}}
 		},
 		"mountPropagation": func(p *corev1.Pod) {
 			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{MountPath: "/x", MountPropagation: &both}}
