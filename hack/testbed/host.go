@@ -167,7 +167,7 @@ func (h *Host) installSettings(ctx context.Context, text string) error {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}
-	if _, err := h.Run(ctx, "mkdir", "-p", "/etc/reddwarf"); err != nil {
+	if _, err := h.Run(ctx, "mkdir", "-m", "700", "/etc/reddwarf"); err != nil {
 		return err
 	}
 	_, err := h.Run(ctx, "cp", file, "/etc/reddwarf/config.yaml")
