@@ -312,6 +312,9 @@ func (l testLog) Errorf(f string, a ...any) { l.t.Logf("error: "+f, a...) }
 type world struct {
 	capacity corev1.ResourceList // of the node, from the next agent on; nil for testNode's
 
+	// domain finds out the cluster's domain, from the next agent on; nil for testNode's.
+	domain func(context.Context) (string, error)
+
 	t       *testing.T
 	host    *fakeHost
 	api     *fakeAPI
@@ -351,10 +354,14 @@ func (w *world) startAgent() {
 	if w.capacity != nil {
 		node.Capacity = w.capacity
 	}
+	if w.domain != nil {
+		node.ClusterDomain = ""
+	}
 	w.p, err = New(Config{
 		Node: node, Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Mounts: s, Images: s, Links: s,
 		Ports: s, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
+		ClusterDomain: w.domain,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // later; a record is made before the host hears of the pod (see saveLocked). A pod that this node cannot run is accepted too and
 // fails with a reason. There is no error: virtual-kubelet would give up after
 // twenty of them, and fail the pod at once if it never restarts.
-func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
+func (p *Provider) CreatePod(ctx context.Context, pod *corev1.Pod) error {
 	uid := string(pod.UID)
 	p.mu.Lock()
 	known, unreadable := p.workers[uid], p.corrupt[uid]
@@ -31,7 +31,7 @@ func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	p.supersede(pod)
-	w := newWorker(p, pod.DeepCopy(), p.accept(pod))
+	w := newWorker(p, pod.DeepCopy(), p.accept(ctx, pod))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.workers[uid]; ok {
@@ -45,7 +45,7 @@ func (p *Provider) CreatePod(_ context.Context, pod *corev1.Pod) error {
 }
 
 // accept is the first record of a pod: its containers, or why it is refused.
-func (p *Provider) accept(pod *corev1.Pod) ledger.State {
+func (p *Provider) accept(ctx context.Context, pod *corev1.Pod) ledger.State {
 	now := time.Now()
 	st := ledger.State{Version: ledger.Version, UID: string(pod.UID), Accepted: now}
 	if t := pod.Status.StartTime; t != nil && !t.IsZero() {
@@ -54,7 +54,9 @@ func (p *Provider) accept(pod *corev1.Pod) ledger.State {
 	for _, c := range translate.EveryContainer(pod) {
 		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
 	}
-	r := translate.Admit(pod, p.labelled())
+	// While the domain is not known, names are no longer than they will be.
+	node, _ := p.withDomain(ctx, p.labelled()) //nolint:errcheck // as above
+	r := translate.Admit(pod, node)
 	if r == nil {
 		r = p.portsTaken(pod)
 	}
@@ -71,6 +73,19 @@ func (p *Provider) labelled() translate.Node {
 		node.Labels = p.c.NodeLabels()
 	}
 	return node
+}
+
+// withDomain is the node with the cluster's domain.
+func (p *Provider) withDomain(ctx context.Context, node translate.Node) (translate.Node, error) {
+	if node.ClusterDomain != "" || p.c.ClusterDomain == nil {
+		return node, nil
+	}
+	domain, err := p.c.ClusterDomain(ctx)
+	if err != nil {
+		return node, fmt.Errorf("the cluster's DNS domain: %w", err)
+	}
+	node.ClusterDomain = domain
+	return node, nil
 }
 
 // portsTaken refuses a pod whose host ports another one has. The scheduler sees

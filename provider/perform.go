@@ -343,6 +343,9 @@ func (w *worker) start(ctx context.Context, name string) error {
 	if translate.NeedsFiles(c) {
 		in.Files = volumeFiles{ctx, w.channel()}
 	}
+	if in.Node, err = w.p.withDomain(ctx, in.Node); err != nil {
+		return err
+	}
 	pc, err := translate.Container(in, c)
 	if err != nil {
 		return configFault(name, err)

@@ -177,6 +177,10 @@ type Config struct {
 	// are not known. Pods are admitted by them. It may be nil.
 	NodeLabels func() map[string]string
 
+	// ClusterDomain finds out what Node.ClusterDomain leaves empty. It is asked
+	// again until it knows. It may be nil.
+	ClusterDomain func(ctx context.Context) (string, error)
+
 	Log Logger
 
 	// LogLinks is where each pod gets a link to its logs; empty for none.

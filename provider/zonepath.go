@@ -57,6 +57,9 @@ func (w *worker) writeFiles(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if in.Node, err = w.p.withDomain(ctx, in.Node); err != nil {
+		return err
+	}
 	for _, m := range translate.MissingReferences(in.Pod, in.Objects) {
 		w.event(m.Container, corev1.EventTypeWarning, m.Reason(), "%s", m.Message())
 	}

@@ -370,9 +370,11 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		Pods:       a.api.api.CoreV1(),
 		Lister:     provider.NewPodLister(w.pods.Lister(), w.pods.Informer().HasSynced),
 		NodeLabels: func() map[string]string { return w.labels(a.NodeName) },
-		Events:     a.events,
-		Log:        a.log,
-		LogLinks:   a.LogDir,
+
+		ClusterDomain: (&domainSource{maps: a.api.api.CoreV1(), log: a.log}).get,
+		Events:        a.events,
+		Log:           a.log,
+		LogLinks:      a.LogDir,
 	})
 }
 

@@ -114,8 +114,8 @@ func (c *config) register(f *pflag.FlagSet) {
 
 	f.StringSliceVar(&c.HostPodNamespaces, "host-pod-namespaces", nil, "namespaces whose pods may run in the host's global zone, as root (runtimeClassName reddwarf-host)")
 
-	f.StringSliceVar(&c.ClusterDNS, "cluster-dns", nil, "name servers of pods with dnsPolicy ClusterFirst")
-	f.StringVar(&c.ClusterDomain, "cluster-domain", "cluster.local", "DNS domain of the cluster")
+	f.StringSliceVar(&c.ClusterDNS, "cluster-dns", nil, "name servers of pods with dnsPolicy ClusterFirst (default: the addresses of the Service kube-system/kube-dns)")
+	f.StringVar(&c.ClusterDomain, "cluster-domain", "", "DNS domain of the cluster (default: clusterDomain of the ConfigMap kube-system/kubelet-config, where kubeadm keeps the kubelets' configuration; else cluster.local)")
 
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", nil, "registry HOST[:PORT] that is spoken to without TLS")
 	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", nil, "REGISTRY=HOST[:PORT]: ask HOST before REGISTRY, such as docker.io=mirror.example; may be repeated")
@@ -198,6 +198,11 @@ func (c *config) validate() error {
 	for _, s := range c.ClusterDNS {
 		if _, err := netip.ParseAddr(s); err != nil {
 			fault("--cluster-dns %q is not an IP address", s)
+		}
+	}
+	if c.ClusterDomain != "" {
+		if msgs := validation.IsDNS1123Subdomain(c.ClusterDomain); len(msgs) > 0 {
+			fault("--cluster-domain %q: %s", c.ClusterDomain, strings.Join(msgs, ", "))
 		}
 	}
 	return errors.Join(faults...)

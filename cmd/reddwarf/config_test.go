@@ -35,6 +35,7 @@ func TestConfigNamesEveryFault(t *testing.T) {
 		"--zone-transport": "telnet",
 		"--brands":         "bhyve",
 		"--cluster-dns":    "dns",
+		"--cluster-domain": "Cluster.Local",
 		"--listen":         ":kubelet",
 		"--tls-cert-file":  "/only/one",
 	} {
