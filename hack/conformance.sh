@@ -50,8 +50,9 @@ make_one() {
 # run_tests starts the program with its cluster in a lab. A run may take hours, so it gets programs of its own: a build
 # meanwhile does not change what it runs.
 run_tests() {
-  local dir devcluster commit status=0
+  local dir devcluster coredns commit status=0
   devcluster=$(hack/cluster.sh build)
+  coredns=$(hack/coredns.sh)
   hack/build.sh
   go build -trimpath -o "$bin/conformance" ./hack/conformance
   commit=$(git rev-parse --short HEAD)
@@ -60,7 +61,7 @@ run_tests() {
   cp -r "$bin" "$dir/bin"
   mkdir -p "$out/conformance"
   say "conformance tests (logs in $dir and $out/conformance)"
-  REDDWARF_BIN=$dir/bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
+  REDDWARF_COREDNS=$coredns REDDWARF_BIN=$dir/bin REDDWARF_DEVCLUSTER=$devcluster REDDWARF_BED=$dir \
     "$dir/bin/host" lab run --dir "$dir/lab" -- "$dir/bin/conformance" --suite "$suite" \
     --work "$out/conformance" --commit "$commit" "$@" || status=$?
   rm -rf "$dir/cluster" "$dir/bin"

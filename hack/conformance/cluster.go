@@ -56,6 +56,9 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 		return err
 	}
 	defer stop()
+	if err := bed.StartDNS(ctx, "cluster.local"); err != nil {
+		return err
+	}
 	return runTests(ctx, o, bed.Kubeconfig(), due, have)
 }
 

@@ -44,11 +44,6 @@ func causes() []cause {
 				"links are made in the global zone.",
 		},
 		{
-			tests: of(`\[sig-network\] (DNS should|Services should be able to change the type from .*ExternalName)`),
-			why:   "Not the agent: the test cluster has no DNS server.",
-			plan:  "Build CoreDNS from its Go module, run it in the lab and name it to the agent by --cluster-dns.",
-		},
-		{
 			tests: of(`HostPath should|containers restarted by container restart policy should not trigger`),
 			why:   "The pod mounts a folder of the host (hostPath), which the agent refuses.",
 			plan:  "hostPath below the folders that the agent's configuration allows.",

@@ -64,6 +64,29 @@ func WebFrom(binary string, platform v1.Platform) (v1.Image, error) {
 	}, layer)
 }
 
+// bindService is the file capability cap_net_bind_service=ep, as Linux keeps it
+// (struct vfs_cap_data, revision 2).
+const bindService = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+
+// CoreDNS returns an image of a compiled CoreDNS that is like the official one:
+// its user is not root, and its program has a file capability.
+func CoreDNS(binary string, platform v1.Platform) (v1.Image, error) {
+	data, err := os.ReadFile(binary)
+	if err != nil {
+		return nil, fmt.Errorf("coredns image: %w", err)
+	}
+	layer, err := Layer(append(accounts(), Entry{
+		Path: "coredns", Mode: 0o755, Data: data, Xattrs: map[string]string{"security.capability": bindService},
+	})...)
+	if err != nil {
+		return nil, fmt.Errorf("coredns image: %w", err)
+	}
+	return Image(platform, v1.Config{
+		Entrypoint: []string{"/coredns"}, Env: []string{searchPath}, WorkingDir: "/", User: "1000:1000",
+		ExposedPorts: map[string]struct{}{"53/tcp": {}, "53/udp": {}},
+	}, layer)
+}
+
 // Native returns img as an image for native zones of illumos. Its programs stay
 // what they are: a simulated host runs them in zones of every brand, and a real
 // one could not.

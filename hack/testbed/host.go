@@ -131,6 +131,12 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 	if err := h.installSettings(ctx, o.Settings); err != nil {
 		return nil, err
 	}
+	if b.names != nil {
+		// It may be a link, and to what is another machine's.
+		if _, err := h.Run(ctx, "sh", "-c", "rm -f /etc/resolv.conf && echo nameserver "+APIServer+" >/etc/resolv.conf"); err != nil {
+			return nil, err
+		}
+	}
 	brands := "lx,reddwarf"
 	if o.Distro == "openindiana" { // which has no lx
 		brands = "reddwarf"

@@ -53,6 +53,7 @@ type Bed struct {
 	progress        io.Writer
 	processes       []*process
 	hosts           []*Host
+	names           *nameServer
 }
 
 // Start brings up the cluster and the registries.
@@ -101,6 +102,7 @@ func newBed(o Options) (*Bed, error) {
 
 func (b *Bed) startRegistry(o Options) error {
 	serve := []string{"serve", "--web", filepath.Join(b.bin, "web"), "--listen", Registry}
+	serve = append(serve, corednsFlags()...)
 	return b.spawn("registry", filepath.Join(b.bin, "images"), append(serve, o.RegistryFlags...)...)
 }
 
@@ -108,6 +110,9 @@ func (b *Bed) start(ctx context.Context, o Options) error {
 	b.say("starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler (log: %s)", b.path("cluster.log"))
 	err := b.spawn("cluster", b.devcluster, "up", "--dir", b.path("cluster"), "--bind", APIServer, "--advertise", APIServer)
 	if err != nil {
+		return err
+	}
+	if b.names, err = startNameServer(ctx); err != nil {
 		return err
 	}
 	if err := b.startRegistry(o); err != nil {
@@ -203,7 +208,10 @@ func (b *Bed) Close() error {
 	for i := len(b.processes) - 1; i >= 0; i-- {
 		errs = append(errs, b.processes[i].stop())
 	}
-	b.hosts, b.processes = nil, nil
+	if b.names != nil {
+		errs = append(errs, b.names.close())
+	}
+	b.hosts, b.processes, b.names = nil, nil, nil
 	return errors.Join(errs...)
 }
 

@@ -8,6 +8,7 @@
 //	web print N INTERVAL    print N numbered lines, one per interval (0: for ever)
 //	web fetch URL           print what a URL answers; exit 1 unless it is 200
 //	web answer              answer datagrams until SIGTERM
+//	web resolve NAME        print the addresses that a name has
 //	web ask ADDRESS:PORT    send a datagram and print the answer
 package main
 
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string, out io.Writer) (int, error) {
 	}
 	commands := map[string]func(ctx context.Context, args []string, out io.Writer) (int, error){
 		"serve": serve, "sleep": sleep, "exit": exit, "env": env, "print": printLines, "fetch": fetch, "answer": answer, "ask": ask,
+		"resolve": resolve,
 	}
 	command, ok := commands[args[0]]
 	if !ok {

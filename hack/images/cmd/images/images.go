@@ -1,7 +1,7 @@
 // Images serves our test images from a registry in this process.
 //
 //	images serve --listen ADDR [--user U --password P] [--tls-cert F --tls-key F]
-//	             [--web BINARY] [--tag NAME=KIND]... [--test-images] [--verbose]
+//	             [--web BINARY] [--coredns BINARY] [--tag NAME=KIND]... [--test-images] [--verbose]
 //	             [--agnhost BINARY] [--nnp BINARY] [--sources DIR] [--tools DIR]
 //
 //	images push --clusterip F --reddwarf F [--os OS] [--arch ARCH] REPOSITORY:TAG
@@ -47,7 +47,7 @@ type options struct {
 	programs               images.HostPrograms
 	listen, user, password string
 	cert, key              string
-	web                    string
+	web, coredns           string
 	kubernetes             images.Kubernetes
 	tags                   []string // NAME=KIND
 	test, verbose          bool
@@ -71,13 +71,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.StringVar(&o.programs.Clusterip, "clusterip", "", "the compiled clusterip; with --reddwarf it gives the kind host")
 	fs.StringVar(&o.programs.Reddwarf, "reddwarf", "", "the compiled reddwarf")
 	fs.StringVar(&o.web, "web", "", "the compiled web server; without it the go command compiles it")
+	fs.StringVar(&o.coredns, "coredns", "", "CoreDNS as hack/coredns.sh builds it; gives the kind coredns")
 	fs.StringVar(&o.kubernetes.Agnhost, "agnhost", "", "Kubernetes' compiled agnhost; with --sources it gives the kinds agnhost and kitten")
 	fs.StringVar(&o.kubernetes.NNP, "nnp", "", "Kubernetes' compiled nnp; gives the kind nonewprivs")
 	fs.StringVar(&o.kubernetes.Sources, "sources", "", "Kubernetes' folder test/images")
 	fs.StringVar(&o.kubernetes.Tools, "tools", "", "tree made by hack/conformance/tools.sh; gives the kinds busybox-bash, glibc and nginx, and agnhost more programs")
 	fs.BoolVar(&o.test, "test-images", false, "also serve the odd and hostile images for tests")
 	fs.BoolVar(&o.verbose, "verbose", false, "print each request")
-	fs.Func("tag", "another `NAME=KIND`, where KIND is web, web-native, host, busybox, busybox-bash, nonroot, idle, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
+	fs.Func("tag", "another `NAME=KIND`, where KIND is web, web-native, host, busybox, busybox-bash, nonroot, idle, coredns, agnhost, kitten, nonewprivs, glibc or nginx; may be repeated", func(s string) error {
 		o.tags = append(o.tags, s)
 		return nil
 	})
@@ -148,6 +149,11 @@ func kindsOf(o options) (map[string]v1.Image, error) {
 		// The simulated host runs Linux' programs where illumos would run its own.
 		build["host"] = func() (v1.Image, error) {
 			return p.HostImage(v1.Platform{OS: "illumos", Architecture: runtime.GOARCH})
+		}
+	}
+	if o.coredns != "" {
+		build["coredns"] = func() (v1.Image, error) {
+			return images.CoreDNS(o.coredns, v1.Platform{OS: "linux", Architecture: runtime.GOARCH})
 		}
 	}
 	if k.Agnhost != "" && k.Sources != "" {
