@@ -31,6 +31,7 @@ type ImageDataset struct {
 	Used     int64 // bytes that its removal would free
 	Refers   int64 // bytes of all that is in it, also what it shares with its parent
 	Clones   int   // datasets that are clones of it: containers and images
+	Images   int   // how many of its clones are images
 }
 
 // HasImage tells whether a complete image dataset exists. It asks the host
@@ -160,7 +161,7 @@ func (s *Store) parseImages(out []byte) ([]ImageDataset, error) {
 		return nil, err
 	}
 	var images []ImageDataset
-	complete, clones := map[string]bool{}, map[string]int{}
+	complete, clones, children := map[string]bool{}, map[string]int{}, map[string]int{}
 	for _, r := range rows {
 		name, snapshot, _ := strings.Cut(r[0], "@")
 		origin, _, _ := strings.Cut(r[1], "@")
@@ -168,10 +169,13 @@ func (s *Store) parseImages(out []byte) ([]ImageDataset, error) {
 		if parent == "-" {
 			parent = ""
 		}
+		id, ok := strings.CutPrefix(name, s.imageName(""))
 		if parent != "" && snapshot == "" {
 			clones[parent]++
+			if ok && r[5] == id {
+				children[parent]++
+			}
 		}
-		id, ok := strings.CutPrefix(name, s.imageName(""))
 		switch {
 		case !ok || r[5] != id || checkWord("image", id) != nil:
 			continue
@@ -194,7 +198,8 @@ func (s *Store) parseImages(out []byte) ([]ImageDataset, error) {
 		images = append(images, ImageDataset{ID: id, Parent: parent, Created: time.Unix(created, 0), Used: used, Refers: refers})
 	}
 	for i := range images {
-		images[i].Complete, images[i].Clones = complete[images[i].ID], clones[images[i].ID]
+		d := &images[i]
+		d.Complete, d.Clones, d.Images = complete[d.ID], clones[d.ID], children[d.ID]
 	}
 	return images, nil
 }

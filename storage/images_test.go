@@ -42,10 +42,10 @@ func TestImageLife(t *testing.T) {
 	}
 	slices.SortFunc(images, func(a, b storage.ImageDataset) int { return strings.Compare(a.ID, b.ID) })
 	base, top := images[0], images[1]
-	if !base.Complete || base.Parent != "" || base.Clones != 1 || base.Created.IsZero() {
+	if !base.Complete || base.Parent != "" || base.Clones != 1 || base.Images != 1 || base.Created.IsZero() {
 		t.Errorf("base = %+v", base)
 	}
-	if !top.Complete || top.Parent != "base" || top.Clones != 1 {
+	if !top.Complete || top.Parent != "base" || top.Clones != 1 || top.Images != 0 {
 		t.Errorf("top = %+v", top)
 	}
 	for _, id := range []string{"base", "top"} {

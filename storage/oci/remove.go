@@ -104,8 +104,8 @@ func (im *Images) Datasets(ctx context.Context) ([]storage.ImageDataset, error) 
 // freed. An absent image is fine.
 //
 // The error is storage.ErrInUse, and the image is kept, while something is made
-// from it or a pull is about it, and if it was given out after since: whoever
-// asked for it may not have said yet that it uses it.
+// from it but other images or a pull is about it, and if it was given out after
+// since: whoever asked for it may not have said yet that it uses it.
 func (im *Images) Remove(ctx context.Context, id string, since time.Time) (freed int64, err error) {
 	gone, shared, err := im.takeOut(id, since)
 	if err != nil || gone == nil || shared {
@@ -178,8 +178,11 @@ func (im *Images) removeChain(ctx context.Context, dataset string) (freed int64,
 		if i < 0 {
 			return freed, true, nil
 		}
-		if removed && all[i].Clones > 1 {
+		switch {
+		case removed && all[i].Clones > 1:
 			return freed, true, nil
+		case !removed && all[i].Clones > 0 && all[i].Clones == all[i].Images:
+			return 0, true, nil // it stays as a layer of other images, and goes with the last of them
 		}
 		if err := im.removeDataset(ctx, id); err != nil {
 			if removed {

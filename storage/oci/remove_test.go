@@ -96,6 +96,30 @@ func TestRemoveOfWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// TestRemoveOfABase forgets an image that others are made from, and its layers
+// go with the last of these.
+func TestRemoveOfABase(t *testing.T) {
+	h, s := newHost(t)
+	r := newServer(t)
+	im := oci.New(s, config())
+	base := files(t, "base", "1")
+	a, err1 := im.Ensure(t.Context(), oci.Request{Ref: r.push(t, "base", newImage(t, base))})
+	b, err2 := im.Ensure(t.Context(), oci.Request{Ref: r.push(t, "top", newImage(t, base, files(t, "b", "1")))})
+	_, err3 := im.Remove(t.Context(), a.ID, time.Now())
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := im.Known(); err != nil || len(known) != 1 || known[0].ID != b.ID {
+		t.Errorf("Known = %+v, %v", known, err)
+	}
+	if i, err := im.Ensure(t.Context(), oci.Request{Ref: b.Ref, Policy: oci.Never}); err != nil || h.content(t, i, "base") != "1" {
+		t.Errorf("the other image: %+v, %v", i, err)
+	}
+	if _, err := im.Remove(t.Context(), b.ID, time.Now()); err != nil || len(h.images(t)) > 0 {
+		t.Errorf("left behind: %q, %v", h.images(t), err)
+	}
+}
+
 // TestRemoveFails refuses each destruction once: what could not be removed is
 // kept whole and can be used, and goes the next time.
 func TestRemoveFails(t *testing.T) {
