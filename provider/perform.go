@@ -212,14 +212,14 @@ func (w *worker) makeStorage(ctx context.Context) error {
 			continue // its root comes when it is started
 		}
 		if d.Containers[c.Name], err = w.makeRoot(ctx, c); err != nil {
-			return &fault{c.Name, translate.ReasonCreateError, err}
+			return &fault{c.Name, translate.ReasonCreateError, w.imageGone(err, imageOf(c.Name))}
 		}
 	}
 	for _, v := range pod.Spec.Volumes {
 		if v.Image != nil {
 			name, err := w.p.c.Storage.EnsureImageVolume(ctx, w.uid, v.Name, st.VolumeImages[v.Name].Dataset)
 			if err != nil {
-				return fmt.Errorf("volume %q: %w", v.Name, err)
+				return fmt.Errorf("volume %q: %w", v.Name, w.imageGone(err, volumeImage(v.Name)))
 			}
 			d.Volumes[v.Name] = name
 			continue
@@ -382,7 +382,7 @@ func (w *worker) freshRoot(ctx context.Context, in translate.Input, pc podinit.C
 		}
 		return w.p.c.Storage.ResetRenewal(ctx, w.uid, pc.Name, pc.Spare)
 	case pc.Spare > 0:
-		return w.p.c.Storage.EnsureSpare(ctx, w.uid, pc.Name, image, in.Slot, pc.Spare)
+		return w.imageGone(w.p.c.Storage.EnsureSpare(ctx, w.uid, pc.Name, image, in.Slot, pc.Spare), imageOf(pc.Name))
 	case pc.Attempt > 0:
 		return w.p.c.Storage.ResetContainer(ctx, w.uid, pc.Name)
 	}
