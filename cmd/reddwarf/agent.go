@@ -57,7 +57,10 @@ type agent struct {
 	store  *storage.Store
 	zones  *zones.Host
 	links  *network.Host
+	images *oci.Images
 	events record.EventRecorder
+
+	short chan struct{} // word that space is short; capacity 1
 }
 
 func (a *agent) run(ctx context.Context) error {
@@ -66,6 +69,7 @@ func (a *agent) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
+	a.short = make(chan struct{}, 1)
 	if err := a.lookAround(ctx); err != nil {
 		return err
 	}
@@ -117,6 +121,11 @@ func (a *agent) lookAround(ctx context.Context) error {
 	if err := a.store.Setup(ctx); err != nil {
 		return err
 	}
+	mirrors, err := a.mirrors()
+	if err != nil {
+		return err
+	}
+	a.images = oci.New(a.store, oci.Config{InsecureRegistries: a.InsecureRegistries, Mirrors: mirrors})
 	a.log.WithFields(logrus.Fields{
 		"host": a.facts.PrettyName, "kernel": a.facts.Kernel, "cpus": a.facts.CPUs, "memory": a.facts.MemoryBytes >> 20,
 	}).Info("starting")
@@ -140,6 +149,13 @@ func (a *agent) newNode() (*node.Provider, error) {
 		Version:     kubernetesVersion + "+reddwarf." + version,
 		OSImage:     a.facts.PrettyName,
 		Kernel:      a.facts.Kernel,
+		Images:      a.nodeImages,
+		DiskIsShort: func() {
+			select {
+			case a.short <- struct{}{}:
+			default:
+			}
+		},
 		Source: node.SourceFunc(func(ctx context.Context) (node.Capacity, error) {
 			cpus, err := globalzone.Processors(ctx, a.host)
 			if err != nil {
@@ -231,8 +247,15 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	if err != nil {
 		return err
 	}
+	collector := a.imageCollector(p.ImageUsers)
+	local, err := a.serveLocal(ctx, collector)
+	if err != nil {
+		return err
+	}
 	group.Go(func() error { return w.run(ctx) })
 	group.Go(func() error { return p.Run(ctx) })
+	group.Go(func() error { collector.Run(ctx); return nil })
+	group.Go(local)
 	group.Go(func() error { return host.run(ctx) }) // it knows of host ports since the provider has read its records
 	if host.peers != nil {
 		group.Go(func() error { return host.peers.run(ctx) })
@@ -322,11 +345,6 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 	if err := shown.Setup(); err != nil {
 		return nil, err
 	}
-	mirrors, err := a.mirrors()
-	if err != nil {
-		return nil, err
-	}
-	images := oci.New(a.store, oci.Config{InsecureRegistries: a.InsecureRegistries, Mirrors: mirrors})
 	return provider.New(provider.Config{
 		Node: translate.Node{
 			Name:            a.NodeName,
@@ -361,7 +379,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		},
 		Storage:    a.store,
 		Mounts:     shown,
-		Images:     images,
+		Images:     a.images,
 		Links:      mendingLinks{a.links, host},
 		Ports:      host.nat,
 		Addresses:  pools,

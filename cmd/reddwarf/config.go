@@ -10,10 +10,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"reddwarf.io/reddwarf/provider/images"
 	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage/oci"
 )
@@ -66,6 +68,12 @@ type config struct {
 	InsecureRegistries []string
 	RegistryMirrors    []string
 	RegistryConfig     string
+
+	ImageGCHighThreshold int
+	ImageGCLowThreshold  int
+	ImageMinimumGCAge    time.Duration
+	ImageMaximumGCAge    time.Duration
+	NodeStatusMaxImages  int
 
 	AllowPrivileged bool
 
@@ -120,6 +128,12 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.InsecureRegistries, "insecure-registry", nil, "registry HOST[:PORT] that is spoken to without TLS")
 	f.StringSliceVar(&c.RegistryMirrors, "registry-mirror", nil, "REGISTRY=HOST[:PORT]: ask HOST before REGISTRY, such as docker.io=mirror.example; may be repeated")
 	f.StringVar(&c.RegistryConfig, "registry-config", "", "file in the form of ~/.docker/config.json with registry passwords for all pods")
+
+	f.IntVar(&c.ImageGCHighThreshold, "image-gc-high-threshold", 85, "percent of the pool's space in use from which on images that no pod uses are removed; 100 for never")
+	f.IntVar(&c.ImageGCLowThreshold, "image-gc-low-threshold", 80, "percent of the pool's space in use down to which images are removed")
+	f.DurationVar(&c.ImageMinimumGCAge, "image-minimum-gc-age", 2*time.Minute, "how long after its pull an image is kept whatever the space")
+	f.DurationVar(&c.ImageMaximumGCAge, "image-maximum-gc-age", 0, "how long an image is kept that no pod uses, however much space there is; 0 for ever")
+	f.IntVar(&c.NodeStatusMaxImages, "node-status-max-images", 50, "how many images the node's status tells of, the largest first; -1 for all")
 
 	f.BoolVar(&c.AllowPrivileged, "allow-privileged", false, "run privileged containers, with all that their zones may do")
 	f.IntVar(&c.ReservedCPUs, "reserved-cpus", 0, "processors that are not offered to pods")
@@ -177,6 +191,12 @@ func (c *config) validate() error {
 	}
 	if _, err := c.hostPaths(); err != nil {
 		fault("--host-path: %w", err)
+	}
+	if err := c.imagePolicy().Validate(); err != nil {
+		fault("--image-gc-high-threshold, --image-gc-low-threshold, --image-minimum-gc-age, --image-maximum-gc-age: %w", err)
+	}
+	if c.NodeStatusMaxImages < -1 {
+		fault("--node-status-max-images %d: want a number of images, or -1 for all", c.NodeStatusMaxImages)
 	}
 	switch c.Transport {
 	case "auto", "socket", "zlogin":
@@ -242,6 +262,13 @@ func (c *config) clusterCIDRs() []netip.Prefix {
 		out = append(out, netip.MustParsePrefix(s)) // validate has seen it
 	}
 	return out
+}
+
+func (c *config) imagePolicy() images.Policy {
+	return images.Policy{
+		HighThresholdPercent: c.ImageGCHighThreshold, LowThresholdPercent: c.ImageGCLowThreshold,
+		MinAge: c.ImageMinimumGCAge, MaxAge: c.ImageMaximumGCAge,
+	}
 }
 
 // mirrors reads the values of --registry-mirror.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 
 	"reddwarf.io/reddwarf/network"
@@ -171,7 +170,7 @@ func problem(list []peers.Problem, reason string, err error) []peers.Problem {
 
 // tell says what is newly wrong, as an event of the Node, and what is over.
 func (n *hostNetwork) tell(now []peers.Problem) {
-	ref := &corev1.ObjectReference{Kind: "Node", Name: n.self.Name, UID: types.UID(n.self.Name)} // as a kubelet's
+	ref := nodeReference(n.self.Name)
 	for _, p := range now {
 		if !slices.Contains(n.said, p) {
 			n.log.Warnf("%s: %s", p.Reason, p.Message)

@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 		PersistentPreRunE: readSettings,
 	}
-	root.AddCommand(nodeCommand(), joinCommand(), leaveCommand(), doctorCommand(), psCommand(), approveCommand())
+	root.AddCommand(nodeCommand(), joinCommand(), leaveCommand(), doctorCommand(), psCommand(), imageCommand(), approveCommand())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

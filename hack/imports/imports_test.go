@@ -32,6 +32,7 @@ var rules = []rule{
 	{pkg: "provider/server", own: []string{}, foreign: append([]string{"github.com/virtual-kubelet/virtual-kubelet/...", "github.com/..."}, kubernetes...)},
 	{pkg: "provider/identity", own: []string{}, foreign: append([]string{"github.com/fsnotify/fsnotify"}, kubernetes...)},
 	{pkg: "provider/objects", own: []string{}, foreign: kubernetes},
+	{pkg: "provider/images", own: []string{"storage/..."}, foreign: kubernetes},
 	{pkg: "provider/peers", own: []string{"network"}, foreign: kubernetes},
 	{pkg: "provider/...", own: []string{"provider/...", "zones/...", "network/...", "storage/...", "probes/..."}, foreign: append([]string{"github.com/...", "golang.org/x/..."}, kubernetes...)},
 	{pkg: "probes", own: []string{}, foreign: []string{"google.golang.org/grpc/..."}},

@@ -32,6 +32,10 @@ type HostOptions struct {
 	// Settings is the host's /etc/reddwarf/config.yaml, if it shall have one.
 	Settings string
 
+	// PoolSize is the size of its pool, such as 512M. Empty means the simulated
+	// host's own choice.
+	PoolSize string
+
 	// NodeIP is the node's address, where it is not the host's own.
 	NodeIP string
 }
@@ -115,8 +119,11 @@ func (b *Bed) NewHost(ctx context.Context, name string, o HostOptions) (*Host, e
 		}
 		h.flags = append(h.identityFlags(), h.flags...)
 	}
-	out, err := b.run(ctx, b.host(), "up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory,
-		"--ip", h.IP, "--trace", h.TraceFile())
+	up := []string{"up", name, "--distro", o.Distro, "--cpus", fmt.Sprint(o.CPUs), "--memory", o.Memory, "--ip", h.IP, "--trace", h.TraceFile()}
+	if o.PoolSize != "" {
+		up = append(up, "--pool-size", o.PoolSize)
+	}
+	out, err := b.run(ctx, b.host(), up...)
 	if err != nil {
 		return nil, err
 	}

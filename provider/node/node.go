@@ -75,8 +75,10 @@ type Config struct {
 	Kernel      string
 	MachineID   string
 	Source      Source
-	ReadEvery   time.Duration // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
-	ReportIdle  time.Duration // an unchanged node is reported this often all the same
+	Images      func() []corev1.ContainerImage // on this host, as its status tells; nil for none
+	DiskIsShort func()                         // called at each reading that finds too little space left; nil for nobody
+	ReadEvery   time.Duration                  // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
+	ReportIdle  time.Duration                  // an unchanged node is reported this often all the same
 }
 
 // Object returns the Node as it is to be registered, and why it is not ready
@@ -104,6 +106,7 @@ func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
 				"InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers", "RestartAllContainersOnContainerExits",
 			},
 			Conditions:      conditions(now, capacity.Left, err),
+			Images:          c.images(),
 			DaemonEndpoints: corev1.NodeDaemonEndpoints{KubeletEndpoint: corev1.DaemonEndpoint{Port: c.Port}},
 			NodeInfo: corev1.NodeSystemInfo{
 				MachineID:               c.MachineID,
@@ -117,6 +120,13 @@ func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
 		},
 	}
 	return n
+}
+
+func (c Config) images() []corev1.ContainerImage {
+	if c.Images == nil {
+		return nil
+	}
+	return c.Images()
 }
 
 func (c Config) labels() map[string]string {

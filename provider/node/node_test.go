@@ -213,3 +213,44 @@ func TestPressureLasts(t *testing.T) {
 		}
 	})
 }
+
+// TestImagesAndShortOfSpace tells of images, and calls at each reading that finds
+// too little space, but not for as long as the shortage is told.
+func TestImagesAndShortOfSpace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &machine{}
+		space := func(left int64) {
+			m.set(Capacity{CPUs: 1, Left: Left{StorageBytes: left, TotalStorageBytes: 1000}}, nil)
+		}
+		space(500)
+		calls := 0
+		c := config(m)
+		c.Images = func() []corev1.ContainerImage {
+			return []corev1.ContainerImage{{Names: []string{"web:1"}, SizeBytes: 7}}
+		}
+		c.DiskIsShort = func() { calls++ }
+		p, err := NewProvider(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := p.Node(t.Context()); len(n.Status.Images) != 1 || n.Status.Images[0].SizeBytes != 7 {
+			t.Errorf("images %+v", n.Status.Images)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Run(ctx) }()
+		for _, step := range []struct {
+			left int64
+			want int
+		}{{500, 0}, {50, 2}, {500, 2}} {
+			space(step.left)
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if calls != step.want {
+				t.Errorf("with %d left there were %d calls, want %d", step.left, calls, step.want)
+			}
+		}
+		cancel()
+		<-done
+	})
+}

@@ -73,6 +73,7 @@ func (p *Provider) Run(ctx context.Context) {
 		}
 		now := time.Now()
 		n := p.cfg.Object(ctx, now)
+		p.callForSpace(n)
 		p.hold(n, now)
 		if ctx.Err() != nil {
 			return
@@ -89,6 +90,15 @@ func (p *Provider) Run(ctx context.Context) {
 // pods are not sent here and away again in turn: a kubelet's
 // evictionPressureTransitionPeriod.
 const pressureLasts = 5 * time.Minute
+
+// callForSpace is asked of what was read, not of a shortage that only lasts on.
+func (p *Provider) callForSpace(n *corev1.Node) {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeDiskPressure && c.Status == corev1.ConditionTrue && p.cfg.DiskIsShort != nil {
+			p.cfg.DiskIsShort()
+		}
+	}
+}
 
 func (p *Provider) hold(n *corev1.Node, now time.Time) {
 	p.mu.Lock()
