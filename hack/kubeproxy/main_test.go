@@ -5,43 +5,23 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"runtime"
-	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"k8s.io/klog/v2"
+
+	"reddwarf.io/reddwarf/hack/host/linux/nstest"
 )
 
-const insideEnv = "KUBEPROXY_TEST_INSIDE"
-
 // TestMain runs the tests in a network namespace of their own, which is this
-// node's to kube-proxy, and which ends with them.
+// node's to kube-proxy.
 func TestMain(m *testing.M) {
-	if os.Getenv(insideEnv) != "" {
-		if err := isNode(); err != nil {
-			fmt.Println("cannot make the network namespace a node's:", err)
-			os.Exit(1)
-		}
+	prepare := func() error {
 		klog.SetLogger(klog.Logger{}) // kube-proxy tells of every sync
-		os.Exit(m.Run())
+		return isNode()
 	}
-	if os.Getuid() != 0 {
+	if !nstest.Main(m, prepare) {
 		fmt.Println("kube-proxy looks at the host that it is on: run this as root")
-		os.Exit(1)
-	}
-	cmd := exec.Command(os.Args[0], os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // the death signal follows the thread
-	if err := cmd.Run(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			os.Exit(exit.ExitCode())
-		}
-		fmt.Println("cannot make a network namespace:", err)
 		os.Exit(1)
 	}
 }

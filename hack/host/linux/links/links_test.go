@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -22,34 +21,16 @@ import (
 
 	"reddwarf.io/reddwarf/hack/host/datalink"
 	"reddwarf.io/reddwarf/hack/host/linux/links"
+	"reddwarf.io/reddwarf/hack/host/linux/nstest"
 	"reddwarf.io/reddwarf/hack/host/program"
 	"reddwarf.io/reddwarf/hack/host/zones"
 )
 
-const insideEnv = "LINKS_TEST_INSIDE"
-
 // TestMain runs the tests in a network namespace of their own, which is the
-// simulated host's, and which ends with them.
+// simulated host's.
 func TestMain(m *testing.M) {
-	if os.Getenv(insideEnv) != "" {
-		os.Exit(m.Run())
-	}
-	if os.Getuid() != 0 {
+	if !nstest.Main(m, nil) {
 		fmt.Println("SKIP: the Linux backend of links needs root for network namespaces")
-		return
-	}
-	cmd := exec.Command(os.Args[0], os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // the death signal follows the thread
-	if err := cmd.Run(); err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			os.Exit(exit.ExitCode())
-		}
-		fmt.Println("cannot make a network namespace:", err)
-		os.Exit(1)
 	}
 }
 
@@ -159,24 +140,7 @@ func (z *zone) kill() {
 }
 
 // in runs f on a thread in the zone's network namespace.
-func (z *zone) in(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends here
-		ns, err := os.Open(z.netns)
-		if err != nil {
-			done <- err
-			return
-		}
-		defer ns.Close()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
+func (z *zone) in(f func() error) error { return nstest.In(z.netns, f) }
 
 // serve answers every connection with the client's address.
 func (z *zone) serve(addr string) {
