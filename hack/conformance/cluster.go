@@ -36,7 +36,10 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 		AgentFlags: []string{
 			"--registry-mirror", "docker.io=" + testbed.Registry,
 			"--registry-mirror", "registry.k8s.io=" + testbed.Registry,
-			"--host-path", "/tmp", // what the tests of hostPath mount
+			// The page says what these are for.
+			"--host-path", "/tmp",
+			"--allow-privileged",
+			"--node-labels", "kubernetes.io/os=linux",
 		},
 	})
 	if err != nil {

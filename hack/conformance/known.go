@@ -20,14 +20,11 @@ func causes() []cause {
 	of := regexp.MustCompile
 	return []cause{
 		{
-			tests: of(`PLR Pod InPlace Resize`),
-			why: "The test mounts the node's /sys/fs/cgroup by hostPath and reads the pod's cgroup there, and after a restart it reads " +
-				"/proc/1/oom_score_adj. illumos has neither cgroups nor an OOM killer: limits are resource controls of zones and projects, which no file shows.",
-		},
-		{
 			tests: of(`Pod InPlace Resize`),
-			why: "The test reads cpu.max, cpu.weight and memory.max below /sys/fs/cgroup in the container. illumos has no cgroups: " +
-				"limits are resource controls of zones and projects, which no file shows.",
+			why: "Each of these tests, also those of resizes that are refused, first makes a pod and compares /sys/fs/cgroup/cpu.max (or cpu/cpu.cfs_quota_us) in every container " +
+				"with its limit (VerifyContainerCPULimit, by createAndVerifyPod, createAndVerifyPodPLR or verifyInitContainerResources), before it resizes anything. " +
+				"Those of resources of the pod (PLR) mount the node's /sys/fs/cgroup by hostPath, too, and look for the pod's cgroup there. illumos has no cgroups: limits are resource controls of zones, which no " +
+				"file shows, and the cgroup file system of lx zones has no controllers (cgrps_vfsops.c). The agent could only invent such files.",
 		},
 		{
 			tests: of(`pod uses host network|hostNetwork is enabled|KubeletManagedEtcHosts|when running a container with a new image|node-pod communication|HostPort validates`),
@@ -44,11 +41,6 @@ func causes() []cause {
 				"links are made in the global zone.",
 		},
 		{
-			tests: of(`HostPath should|containers restarted by container restart policy should not trigger`),
-			why:   "The pod mounts a folder of the host (hostPath), which the agent refuses.",
-			plan:  "hostPath below the folders that the agent's configuration allows.",
-		},
-		{
 			tests: of(`nonexistent volume subPath should have the correct mode`),
 			why:   "podinit takes the sticky bit of a tmpfs away from the root of an emptyDir in memory; a kubelet, which compares permissions only, leaves it, and a new subPath inherits it.",
 			plan:  "Leave a root that everybody may write to already as it is.",
@@ -63,11 +55,6 @@ func causes() []cause {
 			why: "Not the agent: the test compares a message of busybox's shell, and the image's stand-in has bash for its shell, " +
 				"because Debian's busybox drops variables with dashes in their names, which other tests need.",
 			plan: "Build busybox from its own source.",
-		},
-		{
-			tests: of(`back-off timer reset on image update`),
-			why:   "A container whose image is changed in the pod's spec goes on with the old image: its root would have to come into a zone that runs.",
-			plan:  "Give it a root the way an ephemeral container gets one, and begin a new attempt.",
 		},
 	}
 }

@@ -58,6 +58,10 @@ make conformance ARGS='--again --limit 1h'    # what did not pass, once more; be
 hack/test.sh conformance                      # the sample that is part of make test: hack/conformance/sample.txt
 ` + "```" + `
 
+What the agent is told for these tests, and is not by itself: ` + "`--host-path /tmp`" + `, the folder of the host that they mount;
+` + "`--allow-privileged`" + `, which every kubelet allows; and ` + "`--node-labels kubernetes.io/os=linux`" + `, because the images are Linux', some tests look
+for such a node, and API servers let resources be resized on no others. The node's taint is removed.
+
 `
 
 func page(tests []test, have *results, known []cause) string {
