@@ -8,14 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"syscall"
 	"time"
 
 	"reddwarf.io/reddwarf/hack/testbed"
 )
 
-// node is the name of the host under test.
-const node = "conformance1"
+// wantTwo are the tests that refuse a cluster of one node.
+var wantTwo = regexp.MustCompile(`Daemon set should rollback without unnecessary restarts`)
 
 // taint keeps pods that know nothing of us away from our nodes. The tests'
 // pods know nothing of us.
@@ -31,7 +32,51 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, bed.Close()) }()
-	host, err := bed.AddHost(ctx, node, testbed.HostOptions{
+	var nodes []func() // each stops what runs for one
+	defer func() {
+		for _, stop := range nodes {
+			stop()
+		}
+	}()
+	var errs []error
+	for n, tests := range byNodes(due) {
+		if len(tests) == 0 {
+			continue
+		}
+		for len(nodes) <= n {
+			stop, err := addNode(ctx, o, bed, fmt.Sprintf("conformance%d", len(nodes)+1))
+			if err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+			nodes = append(nodes, stop)
+			if len(nodes) > 1 {
+				continue
+			}
+			if err := bed.StartDNS(ctx, "cluster.local"); err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+		}
+		errs = append(errs, runTests(ctx, o, bed.Kubeconfig(), tests, have))
+	}
+	return errors.Join(errs...)
+}
+
+// byNodes separates the tests for a cluster of one node from those that want two.
+func byNodes(due []test) (tests [2][]test) {
+	for _, t := range due {
+		n := 0
+		if wantTwo.MatchString(t.Name) {
+			n = 1
+		}
+		tests[n] = append(tests[n], t)
+	}
+	return tests
+}
+
+// addNode brings up a host with what the tests expect of a node, until stop is
+// called.
+func addNode(ctx context.Context, o options, bed *testbed.Bed, name string) (stop func(), err error) {
+	host, err := bed.AddHost(ctx, name, testbed.HostOptions{
 		CPUs: 8, Memory: "16G",
 		AgentFlags: []string{
 			"--registry-mirror", "docker.io=" + testbed.Registry,
@@ -43,32 +88,24 @@ func runAll(ctx context.Context, o options, due []test, have *results) (err erro
 		},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if _, err := bed.Kubectl(ctx, "taint", "node", node, taint+"-"); err != nil {
-		return err
+	if _, err := bed.Kubectl(ctx, "taint", "node", name, taint+"-"); err != nil {
+		return nil, err
 	}
 	if err := routePods(ctx, bed, host); err != nil {
-		return err
+		return nil, err
 	}
 	if err := awaitRegistry(ctx, bed); err != nil {
-		return err
+		return nil, err
 	}
-	stop, err := startServices(ctx, o, bed, host)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	if err := bed.StartDNS(ctx, "cluster.local"); err != nil {
-		return err
-	}
-	return runTests(ctx, o, bed.Kubeconfig(), due, have)
+	return startServices(ctx, o, bed, host)
 }
 
 // startServices runs the controller of Services on the host until stop is
 // called. If it ends before, tests of Services say so.
 func startServices(ctx context.Context, o options, bed *testbed.Bed, host *testbed.Host) (stop func(), err error) {
-	log, err := os.Create(filepath.Join(o.work, "clusterip.log"))
+	log, err := os.Create(filepath.Join(o.work, host.Name+"-clusterip.log"))
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,8 @@ func judge(t test, have *results, known []cause) verdict {
 
 const pageHead = "# Kubernetes' own end-to-end tests\n" + `
 What the tests of Kubernetes ` + version + ` that are tagged [NodeConformance] or [Conformance] say of a node that is a simulated
-illumos host: every test of sig-node, sig-storage, sig-apps and sig-network, on a cluster that has no other node. This page is
+illumos host: every test of sig-node, sig-storage, sig-apps and sig-network, on a cluster that has no other node, but for the one test
+that wants two: it gets a second such host. This page is
 written by the program that runs them (` + "`hack/conformance`" + `). No test is left out of the count, and none is skipped because it
 is known to fail: what cannot pass is run as well, and listed with the argument.
 

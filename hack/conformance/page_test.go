@@ -130,3 +130,11 @@ func TestSample(t *testing.T) {
 		t.Error("an empty sample passes")
 	}
 }
+
+// A test that wants two nodes is kept for when there are two.
+func TestByNodes(t *testing.T) {
+	rollback := test{"[sig-apps] Daemon set should rollback without unnecessary restarts [Conformance] [Serial]", true}
+	if got := byNodes([]test{rollback, passes}); len(got[0]) != 1 || got[0][0] != passes || len(got[1]) != 1 || got[1][0] != rollback {
+		t.Errorf("%v", got)
+	}
+}
