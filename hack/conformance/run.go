@@ -19,7 +19,8 @@ import (
 // a back-off to reach its cap, which takes 27 minutes by design.
 const testLimit = 45 * time.Minute
 
-// runTests runs tests in parallel, and those that must be alone at the end.
+// runTests runs tests in parallel, and those that must be alone at the end. It
+// begins with the slow ones: at the end nothing would run beside them.
 func runTests(ctx context.Context, o options, kubeconfig string, due []test, have *results) error {
 	began := time.Now()
 	var errs []error
@@ -30,6 +31,8 @@ func runTests(ctx context.Context, o options, kubeconfig string, due []test, hav
 				these = append(these, t)
 			}
 		}
+		slow, fast := split(these)
+		these = append(slow, fast...)
 		workers := o.parallel
 		if serial {
 			workers = 1
@@ -40,6 +43,18 @@ func runTests(ctx context.Context, o options, kubeconfig string, due []test, hav
 		}))
 	}
 	return errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+// split separates the tests that the suite calls slow from the others.
+func split(tests []test) (slow, fast []test) {
+	for _, t := range tests {
+		if strings.Contains(t.Name, "[Slow]") {
+			slow = append(slow, t)
+		} else {
+			fast = append(fast, t)
+		}
+	}
+	return slow, fast
 }
 
 // inParallel calls do for each batch, begins none when it is over, and waits for
