@@ -124,6 +124,28 @@ func TestImageChange(t *testing.T) {
 	})
 }
 
+// TestImageChangeTakesItsTime: until the container has stopped, the status tells
+// of what runs.
+func TestImageChangeTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.hasTools()
+		w.host.behave(func(_ string, attempt int) behaviour { return behaviour{stubborn: attempt == 0} })
+		w.create(testPod())
+		settle(5 * time.Second)
+		w.setImage("web", "tools:1")
+		settle(20 * time.Second)
+		if s := w.status().ContainerStatuses[0]; s.State.Running == nil || s.Image != "web:1" || s.ImageID != webDigest || s.Ready {
+			t.Errorf("while it stops: %+v", s)
+		}
+		settle(20 * time.Second)
+		s := w.status().ContainerStatuses[0]
+		if e := s.LastTerminationState.Terminated; s.Image != "tools:1" || s.State.Running == nil || e == nil || e.ExitCode != 137 {
+			t.Errorf("after it was killed: %+v", s)
+		}
+	})
+}
+
 // TestImageChangeOfOneThatFails: another image is no part of the crash loop, and
 // one that was misspelt can be mended.
 func TestImageChangeOfOneThatFails(t *testing.T) {

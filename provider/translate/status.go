@@ -170,6 +170,9 @@ func (o Observed) status(c *corev1.Container) corev1.ContainerStatus {
 func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.ContainerStatus {
 	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: int32(r.Attempt)}
 	if r.Image != nil {
+		if r.Phase != podinit.Waiting && r.Image.Ref != "" {
+			s.Image = r.Image.Ref // of what runs or has run, whatever the pod names by now
+		}
 		s.ImageID = r.Image.Digest
 		if s.ImageID == "" {
 			s.ImageID = r.Image.ID
