@@ -30,9 +30,10 @@ type Kubernetes struct {
 
 var thisLinux = v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 
-// toolLinks are names of Tools; the first hides busybox's program.
+// toolLinks are names of Tools; the first hides busybox's program. The shell is
+// none of busybox's either: Debian's runs its own nc whatever PATH has.
 func toolLinks() []Entry {
-	return []Entry{Symlink("bin/nc", "nc.openbsd"), Symlink("bin/bash", "bash-static")}
+	return []Entry{Symlink("bin/nc", "nc.openbsd"), Symlink("bin/bash", "bash-static"), Symlink("bin/sh", "bash-static")}
 }
 
 // AgnhostImage returns the image that most of the tests use.

@@ -49,7 +49,7 @@ func TestKubernetesImages(t *testing.T) {
 	}{
 		{"agnhost", k.AgnhostImage, map[string]string{
 			"agnhost": "agnhost", "localhost.crt": "crt", "localhost.key": "key", "agnhost-2": "-> agnhost", "usr/bin/dig": "dig", "bin/nc": "-> nc.openbsd",
-			"lib/libx.so.1": "-> libx.so.1.2", "lib/libx.so.1.2": "x", "bin/sh": "-> busybox",
+			"lib/libx.so.1": "-> libx.so.1.2", "lib/libx.so.1.2": "x", "bin/sh": "-> bash-static",
 		}},
 		{"agnhost without tools", plain.AgnhostImage, map[string]string{"agnhost": "agnhost", "usr/bin/dig": ""}},
 		{"kitten", k.KittenImage, map[string]string{"data.json": "{}", "agnhost": "agnhost"}},
