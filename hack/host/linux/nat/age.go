@@ -24,9 +24,12 @@ func (rs *ruleset) age(r ipf.Rule) {
 	rs.ages[r.AgeForward][netip.AddrPortFrom(r.Dst.Addr, port)] = true
 }
 
-// ageChain gives new sessions their age, by where they wanted to go.
+// ageChain gives new sessions their age, by where they wanted to go. Its first
+// rule is always there: Linux tracks connections in a network namespace only
+// while some rule asks for it, and sessions have to outlive the last of ipnat's.
 func (rs *ruleset) ageChain() string {
 	var b strings.Builder
+	b.WriteString("ct state established accept\n")
 	for _, n := range slices.Sorted(maps.Keys(rs.ages)) {
 		fmt.Fprintf(&b, "ct state new meta l4proto udp ct original ip daddr . ct original proto-dst @aged%d ct timeout set \"age%d\"\n", n, n)
 	}

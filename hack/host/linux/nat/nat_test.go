@@ -395,6 +395,10 @@ func TestSessionsOutliveTheirRule(t *testing.T) {
 	if ask(open()) == nil {
 		t.Error("a new session was made without a rule")
 	}
+	h.run("ipnat -C", "")
+	if err := ask(c); err != nil {
+		t.Errorf("the session ended with the last rule of all: %v", err)
+	}
 	if out := h.run("ipnat -F", ""); strings.HasPrefix(out, "0 ") {
 		t.Errorf("flushed: %s", out)
 	}
