@@ -95,7 +95,7 @@ type frontend struct {
 // Rank of a claim: nobody takes a cluster address by naming it as an external
 // one.
 const (
-	rankCluster = iota
+	rankCluster int8 = iota
 	rankNodePort
 	rankLoadBalancer
 	rankExternal
@@ -103,16 +103,15 @@ const (
 
 // part is what a Service wants for one frontend.
 type part struct {
-	at    frontend
-	rank  int
-	rules []Rule
+	at   frontend
+	rank int8
+	lead
 }
 
 // compiler compiles one Service.
 type compiler struct {
 	node     *Node
 	svc      *Service
-	tag      string
 	parts    []part
 	problems []Problem
 }
@@ -124,7 +123,7 @@ func (c *compiler) problem(reason, format string, args ...any) {
 // compile returns what a Service wants of each frontend. The list may be longer
 // than what it gets: see [Table].
 func (n *Node) compile(s *Service) ([]part, []Problem) {
-	c := compiler{node: n, svc: s, tag: Tag(s.Name)}
+	c := compiler{node: n, svc: s}
 	for _, a := range slices.Concat(s.ClusterIPs, s.ExternalIPs, s.LoadBalancerIPs) {
 		if !plain(a) {
 			c.problem(ReasonInvalid, "%s cannot be the address of a service", a)
@@ -176,7 +175,7 @@ func (c *compiler) family(p *Port, w *Networks, is4 bool) {
 			c.redirects(p, c.node.Gateway, vip, p.Port, rankCluster, internal(s, eps), nil)
 		}
 	}
-	outside := func(vip netip.Addr, port uint16, rank int, ranges []Net) {
+	outside := func(vip netip.Addr, port uint16, rank int8, ranges []Net) {
 		pick()
 		c.redirects(p, c.node.Gateway, vip, port, rank, eps.cluster, ranges)
 		if c.node.Uplink != "" {
@@ -233,50 +232,16 @@ func ranges(all []netip.Prefix, is4 bool) []Net {
 }
 
 // redirects compiles one frontend.
-func (c *compiler) redirects(p *Port, iface string, vip netip.Addr, port uint16, rank int, eps []netip.AddrPort, from []Net) {
-	if len(from) == 0 {
-		from = []Net{{}}
-	}
-	r := Rule{Kind: Redirect, Proto: p.Protocol, Interface: iface, To: single(vip), ToPort: port, Tag: c.tag}
-	if p.Protocol == UDP {
-		r.Age = udpAge
-	}
-	to := part{at: frontend{iface: iface, addr: vip, port: port, proto: p.Protocol}, rank: rank}
-	if c.svc.Affinity && len(eps) > 1 && vip.Is4() {
-		to.rules = c.sticky(p, r, eps, from)
-	} else {
-		if c.svc.Affinity && len(eps) > 1 && rank == rankCluster {
+func (c *compiler) redirects(p *Port, iface string, vip netip.Addr, port uint16, rank int8, eps []netip.AddrPort, from []Net) {
+	to := part{at: frontend{iface: iface, addr: vip, port: port, proto: p.Protocol}, rank: rank, lead: lead{eps: eps, from: from}}
+	if c.svc.Affinity && len(eps) > 1 {
+		if to.sticky = vip.Is4(); to.sticky {
+			to.port = p.Name
+		} else if rank == rankCluster {
 			c.problem(ReasonAffinity, "%s: ipnat prints no IPv6 masks with holes, so clients are spread over the endpoints", vip)
-		}
-		r.RoundRobin = true // even of one: a second one must not change the first
-		to.rules = make([]Rule, 0, len(eps)*len(from))
-		for _, e := range eps {
-			for _, r.From = range from {
-				r.Target, r.TargetPort = e.Addr(), e.Port()
-				to.rules = append(to.rules, r)
-			}
 		}
 	}
 	c.parts = append(c.parts, to)
-}
-
-// sticky compiles a frontend with affinity: each part of the clients has one
-// rule for each range.
-func (c *compiler) sticky(p *Port, r Rule, eps []netip.AddrPort, from []Net) []Rule {
-	count := parts(len(eps))
-	hashes := endpointHashes(hashString(c.svc.Name+"\x00"+p.Name+"\x00"+p.Protocol.String()), eps)
-	rules := make([]Rule, 0, int(count)*len(from))
-	for k := range count {
-		e := eps[winner(hashes, k)]
-		r.Target, r.TargetPort = e.Addr(), e.Port()
-		for _, f := range from {
-			if both, ok := both(f, lowBits(k, count)); ok {
-				r.From = both
-				rules = append(rules, r)
-			}
-		}
-	}
-	return rules
 }
 
 // returns makes answers to clients outside come back through this host when the
@@ -287,11 +252,8 @@ func (c *compiler) returns(p *Port, w *Networks, eps []netip.AddrPort) {
 		if !w.Host.IsValid() || a == w.Host || a == w.Gateway || w.Pods.Contains(a) || w.Cluster.IsValid() && w.Cluster.Contains(a) {
 			continue
 		}
-		all := netOf(netip.PrefixFrom(a, 0))
-		r := translate(c.node.Uplink, all, single(a), w.Host)
-		r.Proto, r.ToPort = p.Protocol, e.Port()
 		c.parts = append(c.parts,
-			part{at: frontend{iface: c.node.Uplink, addr: a, mask: true}, rules: []Rule{keep(c.node.Uplink, single(w.Host), single(a))}},
-			part{at: frontend{iface: c.node.Uplink, addr: a, port: e.Port(), proto: p.Protocol, mask: true}, rules: []Rule{r}})
+			part{at: frontend{iface: c.node.Uplink, addr: a, mask: true}},
+			part{at: frontend{iface: c.node.Uplink, addr: a, port: e.Port(), proto: p.Protocol, mask: true}})
 	}
 }

@@ -34,10 +34,10 @@ type compiled struct {
 
 // claim is a Service's wish for a frontend.
 type claim struct {
-	rank    int
+	rank    int8
 	created int64
 	service string
-	rules   []Rule
+	lead
 }
 
 func (a claim) compare(b claim) int {
@@ -85,7 +85,7 @@ func (t *Table) replace(name string, created int64, wants []part, problems []Pro
 		}
 		fresh[w.at] = true
 		svc.wants = append(svc.wants, w.at)
-		t.change(&d, w.at, name, &claim{w.rank, created, name, w.rules})
+		t.change(&d, w.at, name, &claim{w.rank, created, name, w.lead})
 	}
 	for _, at := range old {
 		if !fresh[at] {
@@ -111,7 +111,7 @@ func (t *Table) change(d *Delta, at frontend, name string, c *claim) {
 	list := t.claims[at]
 	var before, after []Rule
 	if len(list) > 0 {
-		before = list[0].rules
+		before = t.node.rules(at, list[0].service, list[0].lead)
 	}
 	if i := slices.IndexFunc(list, func(x claim) bool { return x.service == name }); i >= 0 {
 		list = slices.Delete(list, i, i+1)
@@ -121,7 +121,7 @@ func (t *Table) change(d *Delta, at frontend, name string, c *claim) {
 		list = slices.Insert(list, i, *c)
 	}
 	if len(list) > 0 {
-		after = list[0].rules
+		after = t.node.rules(at, list[0].service, list[0].lead)
 		t.claims[at] = list
 	} else {
 		delete(t.claims, at)
@@ -160,7 +160,7 @@ func (t *Table) Rules() Rules {
 	for _, name := range slices.Sorted(maps.Keys(t.services)) {
 		for _, at := range t.services[name].wants {
 			if c := t.claims[at][0]; c.service == name {
-				rules = append(rules, c.rules...)
+				rules = append(rules, t.node.rules(at, name, c.lead)...)
 			}
 		}
 	}
@@ -200,7 +200,7 @@ func (t *Table) Unserved(name string) bool {
 	svc := t.services[name]
 	return svc != nil && slices.ContainsFunc(svc.wants, func(at frontend) bool {
 		has := t.claims[at][0]
-		return has.service == name && len(has.rules) == 0
+		return has.service == name && has.nowhere(at)
 	})
 }
 
