@@ -2,6 +2,8 @@ package services
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 	"unique"
 
@@ -19,7 +21,8 @@ import (
 // Nobody changes what it reads from it, so nothing is copied.
 func Cache(node string) cache.Options {
 	shared := true
-	lean := leaner{since: time.Now()}.lean
+	l := &leaner{since: time.Now(), ports: map[string][]discoveryv1.EndpointPort{}, nodes: map[string]*string{}}
+	lean := l.lean
 	return cache.Options{ByObject: map[client.Object]cache.ByObject{
 		&corev1.Service{}:            {Label: Selector(), Transform: lean, UnsafeDisableDeepCopy: &shared},
 		&discoveryv1.EndpointSlice{}: {Label: Selector(), Transform: lean, UnsafeDisableDeepCopy: &shared},
@@ -30,11 +33,19 @@ func Cache(node string) cache.Options {
 
 // leaner keeps of an EndpointSlice's annotations only when it was changed, and
 // that only after this program's start: nothing is measured before.
-type leaner struct{ since time.Time }
+type leaner struct {
+	since time.Time
+
+	// What many EndpointSlices have alike. A cluster has few nodes and few kinds
+	// of ports; what has gone is kept.
+	mu    sync.Mutex
+	ports map[string][]discoveryv1.EndpointPort
+	nodes map[string]*string
+}
 
 // lean makes a new object of what rules depend on. The one that it is given may
 // share memory with thousands of others, all read from one answer.
-func (l leaner) lean(o any) (any, error) {
+func (l *leaner) lean(o any) (any, error) {
 	switch o := o.(type) {
 	case *corev1.Service:
 		return leanService(o), nil
@@ -87,25 +98,66 @@ func leanService(o *corev1.Service) *corev1.Service {
 	return out
 }
 
-func (l leaner) slice(o *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+// slice has no labels: a map for one label takes as much memory as all the rest.
+// The name of its Service stands where nothing else does, see serviceOf.
+func (l *leaner) slice(o *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	out := &discoveryv1.EndpointSlice{ObjectMeta: leanMeta(&o.ObjectMeta), AddressType: discoveryv1.AddressType(same(string(o.AddressType)))}
-	if name, ok := o.Labels[discoveryv1.LabelServiceName]; ok {
-		out.Labels = map[string]string{discoveryv1.LabelServiceName: name}
-	}
+	out.UID, out.GenerateName = "", serviceOf(o) // it may have been here before
 	at := o.Annotations[corev1.EndpointsLastChangeTriggerTime]
 	if when, err := time.Parse(time.RFC3339Nano, at); err == nil && !when.Before(l.since) {
 		out.Annotations = map[string]string{corev1.EndpointsLastChangeTriggerTime: at}
 	}
-	for _, p := range o.Ports {
-		out.Ports = append(out.Ports, discoveryv1.EndpointPort{Name: samePointer(p.Name), Protocol: samePointer(p.Protocol), Port: p.Port})
-	}
+	out.Ports = l.samePorts(o.Ports)
 	out.Endpoints = make([]discoveryv1.Endpoint, 0, len(o.Endpoints))
+	texts := make([]string, 0, len(o.Endpoints)) // one piece of memory for all
 	for i := range o.Endpoints {
 		e := &o.Endpoints[i]
-		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{Addresses: e.Addresses[:min(1, len(e.Addresses))], NodeName: samePointer(e.NodeName), Hints: e.Hints,
+		from := len(texts)
+		texts = append(texts, e.Addresses[:min(1, len(e.Addresses))]...)
+		out.Endpoints = append(out.Endpoints, discoveryv1.Endpoint{Addresses: texts[from:len(texts):len(texts)], NodeName: l.sameNode(e.NodeName), Hints: e.Hints,
 			Conditions: discoveryv1.EndpointConditions{Ready: shared(e.Conditions.Ready), Serving: shared(e.Conditions.Serving), Terminating: shared(e.Conditions.Terminating)}})
 	}
 	return out
+}
+
+// serviceOf returns the name of the Service that an EndpointSlice is of, whether
+// it comes from a [Cache] or not.
+func serviceOf(o client.Object) string {
+	if name := o.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
+		return name
+	}
+	return o.GetGenerateName()
+}
+
+func (l *leaner) samePorts(ports []discoveryv1.EndpointPort) []discoveryv1.EndpointPort {
+	var key strings.Builder
+	out := make([]discoveryv1.EndpointPort, 0, len(ports))
+	for _, p := range ports {
+		fmt.Fprintf(&key, "%q %q %d,", value(p.Name), value(p.Protocol), value(p.Port))
+		if p.Name == nil || p.Protocol == nil || p.Port == nil {
+			key.WriteString("?") // no API server's
+		}
+		out = append(out, discoveryv1.EndpointPort{Name: samePointer(p.Name), Protocol: samePointer(p.Protocol), Port: p.Port})
+	}
+	if known, ok := l.ports[key.String()]; ok && !strings.Contains(key.String(), "?") {
+		return known
+	}
+	l.ports[key.String()] = out
+	return out
+}
+
+func (l *leaner) sameNode(name *string) *string {
+	if name == nil {
+		return nil
+	}
+	known, ok := l.nodes[*name]
+	if !ok {
+		known = samePointer(name)
+		l.nodes[*known] = known
+	}
+	return known
 }
 
 var yes, no = true, false //nolint:gochecknoglobals // they never change

@@ -241,7 +241,7 @@ func (p *Proxy) readAll(ctx context.Context) (bool, error) {
 	}
 	of := map[client.ObjectKey][]discoveryv1.EndpointSlice{}
 	for _, e := range eps.Items {
-		key := client.ObjectKey{Namespace: e.Namespace, Name: e.Labels[discoveryv1.LabelServiceName]}
+		key := client.ObjectKey{Namespace: e.Namespace, Name: serviceOf(&e)}
 		of[key] = append(of[key], e)
 	}
 	for i := range all.Items {

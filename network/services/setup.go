@@ -27,7 +27,7 @@ const sliceIndex = "service"
 // IndexSlice returns the values of an EndpointSlice in the index that
 // [Config.Client] has.
 func IndexSlice(o client.Object) []string {
-	if name := o.GetLabels()[discoveryv1.LabelServiceName]; name != "" {
+	if name := serviceOf(o); name != "" {
 		return []string{name}
 	}
 	return nil
@@ -75,7 +75,7 @@ func (p *Proxy) NeedLeaderElection() bool { return false }
 
 // ownerOf returns the Service of an EndpointSlice.
 func ownerOf(_ context.Context, slice client.Object) []reconcile.Request {
-	name := slice.GetLabels()[discoveryv1.LabelServiceName]
+	name := serviceOf(slice)
 	if name == "" {
 		return nil
 	}
