@@ -378,7 +378,7 @@ func (w *worker) freshRoot(ctx context.Context, in translate.Input, pc podinit.C
 	switch {
 	case in.Places[pc.Name] > 0:
 		if err := w.p.c.Storage.EnsureRenewal(ctx, w.uid, pc.Name, image, in.Slot, pc.Spare); err != nil {
-			return err
+			return w.imageGone(err, imageOf(pc.Name))
 		}
 		return w.p.c.Storage.ResetRenewal(ctx, w.uid, pc.Name, pc.Spare)
 	case pc.Spare > 0:

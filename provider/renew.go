@@ -30,9 +30,9 @@ func renewable(pod *corev1.Pod, st *ledger.State) bool {
 }
 
 // renews reports whether a container of the running zone is to get another
-// image.
+// image, or once more the one that it was to get, which has vanished.
 func (v view) renews(r *ledger.Container) bool {
-	return translate.Outdated(container(v.pod, r.Name), r) && renewable(v.pod, v.st)
+	return r.Image == nil && r.Place > 0 || translate.Outdated(container(v.pod, r.Name), r) && renewable(v.pod, v.st)
 }
 
 // noteImagesLocked looks for containers that had another image in the object
@@ -74,7 +74,15 @@ func (w *worker) renew(ctx context.Context, name string) error {
 	}
 	pod := w.object()
 	return w.change(func(st *ledger.State) {
-		if r := st.Container(name); r != nil && r.Phase == podinit.Waiting && renewable(pod, st) {
+		r := st.Container(name)
+		if r == nil || r.Phase != podinit.Waiting {
+			return
+		}
+		if r.Image == nil && r.Place > 0 { // nothing came of it, so the place is as it was
+			r.Image = image
+			return
+		}
+		if renewable(pod, st) { // an ephemeral container may have taken the last place meanwhile
 			renewImage(r, image)
 			r.Place = spares(st)
 			st.Places++

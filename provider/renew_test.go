@@ -146,6 +146,34 @@ func TestImageChangeTakesItsTime(t *testing.T) {
 	})
 }
 
+// TestImageChangeToOneThatVanishes: what an administrator destroys between its
+// pull and its use is pulled again, for the same place.
+func TestImageChangeToOneThatVanishes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.host.hasTools()
+		w.create(testPod())
+		settle(5 * time.Second)
+		failed := false
+		w.host.failBy(func(command string) error {
+			if command == "renewal" && !failed {
+				failed = true
+				return storage.ErrNoImage
+			}
+			return nil
+		})
+		w.setImage("web", "tools:1")
+		settle(30 * time.Second)
+		w.mustRun()
+		if s := w.status().ContainerStatuses[0]; !failed || s.ImageID != toolsDigest || s.RestartCount != 1 {
+			t.Errorf("it is %+v", s)
+		}
+		if got := w.host.podinit(testZone).started["web"].Spare; got != storage.Spares {
+			t.Errorf("it is at place %d", got)
+		}
+	})
+}
+
 // TestImageChangeOfOneThatFails: another image is no part of the crash loop, and
 // one that was misspelt can be mended.
 func TestImageChangeOfOneThatFails(t *testing.T) {
