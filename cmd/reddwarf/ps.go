@@ -5,25 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"reddwarf.io/reddwarf/provider"
+	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/command"
+	"reddwarf.io/reddwarf/zones/hostpods"
 )
 
 func psCommand() *cobra.Command {
+	var c config
 	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the pods of this host with their zones, without asking the cluster",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return listPods(cmd.Context(), cmd.OutOrStdout(), zones.New(command.Local{}, zones.Features{}))
+			if err := c.fill(); err != nil {
+				return err
+			}
+			host := command.Local{}
+			dir := filepath.Dir(storage.New(host, storage.Config{Pool: c.Pool}).PodDir("pod"))
+			return listPods(cmd.Context(), cmd.OutOrStdout(),
+				provider.WithHostPods(zones.New(host, zones.Features{}), hostpods.New(host, dir, "")))
 		},
 	}
-	registerSettings(cmd.Flags())
+	c.registerHost(cmd.Flags())
 	return cmd
 }
 
@@ -33,8 +44,9 @@ type podZones interface {
 	Attrs(ctx context.Context, zone string) (map[string]string, error)
 }
 
-// listPods prints a line for each zone that carries the agent's mark. A zone
-// that goes away meanwhile is left out.
+// listPods prints a line for each zone that carries the agent's mark, and for
+// each pod of the global zone, which has none. One that goes away meanwhile is
+// left out.
 func listPods(ctx context.Context, out io.Writer, host podZones) error {
 	all, err := host.List(ctx)
 	if err != nil {
@@ -60,7 +72,11 @@ func listPods(ctx context.Context, out io.Writer, host podZones) error {
 		if z.ID >= 0 {
 			id = fmt.Sprint(z.ID)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", attrs["reddwarf-namespace"], attrs["reddwarf-name"], z.State, id, z.Brand, z.Name)
+		zone := z.Name
+		if z.Brand == hostpods.Brand {
+			zone = "global"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", attrs["reddwarf-namespace"], attrs["reddwarf-name"], z.State, id, z.Brand, zone)
 	}
 	return w.Flush()
 }

@@ -3,6 +3,9 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +79,11 @@ func TestHostPod(t *testing.T) {
 	}
 	if out, code := kubectlCode(t, "", "exec", "-n", hostNamespace, "tools", "--", "/bin/sh", "-c", "zonename; exit 7"); code != 7 || strings.TrimSpace(out) != "global" {
 		t.Errorf("exec: %q, exit code %d", out, code)
+	}
+
+	ps := strings.Fields(lineWith(onHost(t, filepath.Join(os.Getenv("REDDWARF_BIN"), "reddwarf"), "ps"), "tools"))
+	if want := []string{hostNamespace, "tools", "running", "0", "host", "global"}; !slices.Equal(ps, want) {
+		t.Errorf("reddwarf ps prints %q, want %q", ps, want)
 	}
 
 	t.Run("outlives the agent", func(t *testing.T) {
