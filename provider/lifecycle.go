@@ -31,7 +31,12 @@ func (p *Provider) CreatePod(ctx context.Context, pod *corev1.Pod) error {
 		return nil
 	}
 	p.supersede(pod)
-	w := newWorker(p, pod.DeepCopy(), p.accept(ctx, pod))
+	// While the domain is not known, names are no longer than they will be.
+	node, _ := p.withDomain(ctx, p.labelled()) //nolint:errcheck // it is asked for again when it is needed
+	// Two pods that come at once must not both be given what is left.
+	p.admission.Lock()
+	defer p.admission.Unlock()
+	w := newWorker(p, pod.DeepCopy(), p.accept(pod, node))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.workers[uid]; ok {
@@ -45,7 +50,7 @@ func (p *Provider) CreatePod(ctx context.Context, pod *corev1.Pod) error {
 }
 
 // accept is the first record of a pod: its containers, or why it is refused.
-func (p *Provider) accept(ctx context.Context, pod *corev1.Pod) ledger.State {
+func (p *Provider) accept(pod *corev1.Pod, node translate.Node) ledger.State {
 	now := time.Now()
 	st := ledger.State{Version: ledger.Version, UID: string(pod.UID), Accepted: now}
 	if t := pod.Status.StartTime; t != nil && !t.IsZero() {
@@ -54,14 +59,15 @@ func (p *Provider) accept(ctx context.Context, pod *corev1.Pod) ledger.State {
 	for _, c := range translate.EveryContainer(pod) {
 		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
 	}
-	// While the domain is not known, names are no longer than they will be.
-	node, _ := p.withDomain(ctx, p.labelled()) //nolint:errcheck // as above
 	r := translate.Admit(pod, node)
+	if r == nil && pod.Status.StartTime.IsZero() { // else it was let in before
+		r = translate.Room(pod, p.allocatedBeside(nil), p.c.Node)
+	}
 	if r == nil {
 		r = p.portsTaken(pod)
 	}
 	if r != nil {
-		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now}
+		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now, Refused: true}
 	}
 	return st
 }

@@ -214,6 +214,8 @@ type Provider struct {
 	status  *publisher
 	sampler sampler
 
+	admission sync.Mutex // held while it is decided whether a pod is let in
+
 	mu      sync.Mutex
 	workers map[string]*worker // by UID
 	corrupt map[string]bool    // UIDs whose record cannot be read: hands off

@@ -101,6 +101,9 @@ type End struct {
 	Message string          `json:"message,omitempty"`
 	At      time.Time       `json:"at"`
 
+	// Refused is set for a pod that was never let in: it has no containers.
+	Refused bool `json:"refused,omitempty"`
+
 	// Grace is how long after At containers that still run may take to stop;
 	// 0 means what the pod says.
 	Grace time.Duration `json:"grace,omitempty"`

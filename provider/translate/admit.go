@@ -25,6 +25,7 @@ const (
 	ReasonNodeAffinity = "NodeAffinity"    // the kubelet's word
 	ReasonSysctl       = "SysctlForbidden" // the kubelet's word
 	ReasonNodePorts    = "NodePorts"       // likewise
+	ReasonOutOf        = "OutOf"           // likewise, before the name of a resource
 )
 
 // maxMessage keeps a refusal's message readable.

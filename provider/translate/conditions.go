@@ -28,9 +28,8 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 	if ready.Status == corev1.ConditionTrue {
 		ready = o.gates(ready)
 	}
-	sandbox := condition(corev1.PodReadyToStartContainers, o.ZoneRuns && s.Phase != corev1.PodSucceeded && s.Phase != corev1.PodFailed)
 	own := []corev1.PodCondition{
-		sandbox, o.initializedCondition(s), ready, containers, condition(corev1.PodScheduled, true),
+		o.sandboxCondition(s), o.initializedCondition(s), ready, containers, condition(corev1.PodScheduled, true),
 	}
 	own = append(own, o.resizeConditions()...)
 	if MayRestartAll(o.Pod) {
@@ -56,6 +55,20 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 		}
 	}
 	return out
+}
+
+// sandboxCondition tells whether the pod's zone, a kubelet's sandbox, is there for
+// its containers.
+func (o Observed) sandboxCondition(s corev1.PodStatus) corev1.PodCondition {
+	if o.ZoneRuns && s.Phase != corev1.PodSucceeded && s.Phase != corev1.PodFailed {
+		return condition(corev1.PodReadyToStartContainers, true)
+	}
+	c := condition(corev1.PodReadyToStartContainers, false)
+	c.Reason, c.Message = "PodSandboxNotReady", "pod sandbox is not ready"
+	if o.State.Boot == "" && o.State.Boots == 0 && !slices.ContainsFunc(o.State.Containers, func(r ledger.Container) bool { return r.Exit != nil || r.Last != nil }) {
+		c.Message = "no pod sandbox exists"
+	}
+	return c
 }
 
 // resizeConditions tell of a wish for other resources that has not been granted,
@@ -113,6 +126,11 @@ func (o Observed) initializedCondition(s corev1.PodStatus) corev1.PodCondition {
 	}
 	if o.initialized() {
 		return condition(corev1.PodInitialized, true)
+	}
+	if s.InitContainerStatuses == nil {
+		c := condition(corev1.PodInitialized, false)
+		c.Reason = "UnknownContainerStatuses"
+		return c
 	}
 	var names []string
 	for i, c := range s.InitContainerStatuses {

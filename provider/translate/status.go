@@ -77,9 +77,44 @@ func Status(o Observed) corev1.PodStatus {
 	s.Phase, s.Reason, s.Message = o.phase(), "", ""
 	if o.over() {
 		s.Reason, s.Message = o.State.End.Reason, o.State.End.Message
+		o.closeStatus(&s)
 	}
 	s.Conditions = o.conditions(s)
 	return s
+}
+
+// closeStatus gives a pod that is over what a kubelet does: every container that
+// was due has ended, one way or another. A pod that was refused never had any, and
+// kubectl would show a container's reason before the pod's.
+func (o Observed) closeStatus(s *corev1.PodStatus) {
+	if o.State.End.Refused {
+		s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses = nil, nil, nil
+		s.AllocatedResources, s.Resources = nil, nil
+		return
+	}
+	closeAll := func(list []corev1.ContainerStatus) {
+		for i := range list {
+			if list[i].State.Terminated == nil {
+				list[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+					Reason: ReasonStatusUnknown, ExitCode: 137, Message: "The container could not be located when the pod was terminated",
+				}}
+			}
+		}
+	}
+	// The init containers up to the last that has begun, and the first one always.
+	due := min(1, len(s.InitContainerStatuses))
+	for i, c := range s.InitContainerStatuses {
+		if c.State.Waiting == nil || c.LastTerminationState.Terminated != nil {
+			due = i + 1
+		}
+	}
+	closeAll(s.InitContainerStatuses[:due])
+	begun := func(c corev1.ContainerStatus) bool {
+		return c.State.Waiting == nil || c.LastTerminationState.Terminated != nil
+	}
+	if o.initialized() || slices.ContainsFunc(s.ContainerStatuses, begun) {
+		closeAll(s.ContainerStatuses)
+	}
 }
 
 // ephemeral are the statuses of ephemeral containers. Nobody waits for them:

@@ -106,7 +106,26 @@ func TestStatus(t *testing.T) {
 		}},
 		{"refused", func(o *Observed) {
 			o.ZoneRuns, o.State.Addresses = false, nil
-			o.State.End = &ledger.End{Phase: corev1.PodFailed, Reason: ReasonUnsupported, Message: "Pod uses what this node cannot do: hostNetwork", At: now}
+			o.State.End = &ledger.End{Phase: corev1.PodFailed, Reason: ReasonUnsupported, Message: "Pod uses what this node cannot do: hostNetwork", At: now, Refused: true}
+		}},
+		{"deadline-while-initializing", func(o *Observed) {
+			o.Pod.Spec.InitContainers = []corev1.Container{{Name: "one", Image: "web:1"}, {Name: "two", Image: "web:1"}, {Name: "three", Image: "web:1"}}
+			c := ledger.Container{Name: "two", Image: image, Attempt: 1, Phase: podinit.Waiting, Last: exit(0, 1, ReasonError)}
+			o.State.Containers = []ledger.Container{
+				{Name: "one", Image: image, Phase: podinit.Exited, Exit: exit(0, 0, ReasonCompleted)}, c,
+				{Name: "three", Phase: podinit.Waiting}, {Name: "web", Phase: podinit.Waiting},
+			}
+			o.ZoneRuns, o.State.Boot = false, "b"
+			o.State.End = &ledger.End{Phase: corev1.PodFailed, Reason: ReasonDeadline, Message: "Pod was active on the node longer than the specified deadline", At: now}
+		}},
+		{"deadline-while-pulling", func(o *Observed) {
+			o.ZoneRuns, o.State.Addresses = false, nil
+			o.State.End = &ledger.End{Phase: corev1.PodFailed, Reason: ReasonDeadline, Message: "Pod was active on the node longer than the specified deadline", At: now}
+		}},
+		{"refused-initializing", func(o *Observed) {
+			o.Pod.Spec.InitContainers = []corev1.Container{{Name: "one", Image: "web:1"}}
+			o.ZoneRuns, o.State.Addresses = false, nil
+			o.State.End = &ledger.End{Phase: corev1.PodFailed, Reason: "OutOfcpu", Message: "Pod was rejected: …", At: now, Refused: true}
 		}},
 		{"initializing", func(o *Observed) {
 			o.Pod.Spec.InitContainers = []corev1.Container{{Name: "one", Image: "web:1"}, {Name: "two", Image: "web:1"}}
