@@ -223,6 +223,8 @@ type fakeCluster struct {
 	claims  map[string]*corev1.PersistentVolumeClaim
 	volumes map[string]*corev1.PersistentVolume
 	token   func() (string, time.Time, error) // nil for one that is always good
+
+	forbidden map[string]error // secrets that the node may not read
 }
 
 func (c *fakeCluster) Register(*corev1.Pod) {}
@@ -240,6 +242,9 @@ func (c *fakeCluster) ConfigMap(_ context.Context, _, name string) (*corev1.Conf
 func (c *fakeCluster) Secret(_ context.Context, _, name string) (*corev1.Secret, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.forbidden[name]; err != nil {
+		return nil, err
+	}
 	if o, ok := c.secrets[name]; ok {
 		return o, nil
 	}
