@@ -397,7 +397,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 }
 
 func (a *agent) hostPods() *hostpods.Host {
-	return hostpods.New(a.host, filepath.Dir(a.store.PodDir("pod")), a.PodinitNative)
+	return hostpods.New(a.host, filepath.Dir(a.store.PodDir("pod")), translate.ZonePrefix, a.PodinitNative)
 }
 
 // apiServer is HOST:PORT of the API server, or empty.

@@ -133,7 +133,7 @@ func (l *leaving) removeZones(ctx context.Context) error {
 	dir := filepath.Dir(storage.New(l.host, storage.Config{Pool: l.Pool}).PodDir("pod"))
 	var host provider.Zones = zones.New(l.host, zones.Features{})
 	if _, err := os.Stat(dir); err == nil {
-		host = provider.WithHostPods(host, hostpods.New(l.host, dir, ""))
+		host = provider.WithHostPods(host, hostpods.New(l.host, dir, translate.ZonePrefix, ""))
 	}
 	all, err := host.List(ctx)
 	if err != nil {

@@ -55,15 +55,25 @@ const (
 // Host runs the host pods of one machine. Its methods may be called from
 // several goroutines for different pods.
 type Host struct {
-	run     command.Runner
-	dir     string
-	podinit string
+	run         command.Runner
+	dir, prefix string
+	podinit     string
 }
 
-// New returns the Host whose pods each have a directory in dir, and whose
-// containers are supervised by the program podinit.
-func New(run command.Runner, dir, podinit string) *Host {
-	return &Host{run: run, dir: dir, podinit: podinit}
+// New returns the Host whose pods each have a directory in dir, called as the
+// pod without prefix, and whose containers are supervised by the program
+// podinit.
+func New(run command.Runner, dir, prefix, podinit string) *Host {
+	return &Host{run: run, dir: dir, prefix: prefix, podinit: podinit}
+}
+
+// dirOf returns the directory of a pod, or "" where that name has none.
+func (h *Host) dirOf(name string) string {
+	base, ok := strings.CutPrefix(name, h.prefix)
+	if !ok || base == "" || base == "." || base == ".." || strings.ContainsRune(base, filepath.Separator) {
+		return ""
+	}
+	return filepath.Join(h.dir, base)
 }
 
 // record is all that is remembered of a host pod.
@@ -173,8 +183,8 @@ func (h *Host) Configure(_ context.Context, c zones.Config) error {
 func (h *Host) check(c zones.Config) error {
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
-	if filepath.Dir(c.Path) != filepath.Clean(h.dir) {
-		fault("path %q is not in %s", c.Path, h.dir)
+	if dir := h.dirOf(c.Name); dir == "" || c.Path != dir {
+		fault("path %q is not that of a pod of this name in %s", c.Path, h.dir)
 	}
 	if len(c.Links) > 0 {
 		fault("it has links, but its network is the host's")
@@ -438,27 +448,21 @@ func (h *Host) Delete(_ context.Context, name string) error {
 	return nil
 }
 
-// find returns the directory and the record of the host pod of that name. A
-// record that cannot be read may be that one.
+// find returns the directory and the record of the host pod of that name.
 func (h *Host) find(name string) (dir string, r record, err error) {
-	entries, err := os.ReadDir(h.dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", record{}, fmt.Errorf("host pods: %w", err)
+	if dir = h.dirOf(name); dir == "" {
+		return "", record{}, fmt.Errorf("host pod %s: %w", name, zones.ErrNotFound)
 	}
-	var unread []error
-	for _, e := range entries {
-		dir = filepath.Join(h.dir, e.Name())
-		if r, err = read(dir); err == nil && r.Config.Name == name {
-			return dir, r, nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			unread = append(unread, err)
-		}
+	r, err = read(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", record{}, fmt.Errorf("host pod %s: %w", name, zones.ErrNotFound)
+	case err != nil:
+		return "", record{}, fmt.Errorf("host pod %s: %w", name, err)
+	case r.Config.Name != name:
+		return "", record{}, fmt.Errorf("host pod %s: %s is the record of %q", name, filepath.Join(dir, recordFile), r.Config.Name)
 	}
-	if len(unread) > 0 {
-		return "", record{}, fmt.Errorf("host pod %s: %w", name, errors.Join(unread...))
-	}
-	return "", record{}, fmt.Errorf("host pod %s: %w", name, zones.ErrNotFound)
+	return dir, r, nil
 }
 
 // maxRecord bounds what is read back.

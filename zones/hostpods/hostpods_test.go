@@ -98,7 +98,7 @@ func pod(t *testing.T, args ...string) (*hostpods.Host, *machine, zones.Config) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(base, "u")
+	dir := filepath.Join(base, "1234")
 	for _, d := range []string{podinit.HostSpecDir, podinit.HostRunDir, podinit.HostLogDir + "/web", "volumes/conf", "empty/data"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func pod(t *testing.T, args ...string) (*hostpods.Host, *machine, zones.Config) 
 		t.Fatal(err)
 	}
 	m := &machine{t: t, mountpoints: map[string]string{}, fail: map[string]error{}}
-	h := hostpods.New(m, base, program)
+	h := hostpods.New(m, base, "rdw-", program)
 	t.Cleanup(func() {
 		m.fail = nil
 		if err := h.Halt(context.Background(), name); err != nil {
@@ -319,7 +319,7 @@ func killPodinit(t *testing.T, c zones.Config) {
 func TestAnotherAgentFindsThePod(t *testing.T) {
 	h, m, c := pod(t, "/bin/busybox", "sleep", "1000")
 	boot(t, h, c)
-	again := hostpods.New(m, filepath.Dir(c.Path), zonetest.Program(t))
+	again := hostpods.New(m, filepath.Dir(c.Path), "rdw-", zonetest.Program(t))
 	want(t, again, zones.Running)
 	if !again.Has(name) || again.Has("rdw-other") {
 		t.Error("Has does not tell the host pods")
@@ -360,7 +360,9 @@ func TestBootThatFails(t *testing.T) {
 func TestConfigureRefuses(t *testing.T) {
 	h, _, good := pod(t, "/bin/busybox", "true")
 	for what, edit := range map[string]func(*zones.Config){
-		"a path elsewhere":        func(c *zones.Config) { c.Path = "/elsewhere/u" },
+		"a path elsewhere":        func(c *zones.Config) { c.Path = "/elsewhere/1234" },
+		"another pod's path":      func(c *zones.Config) { c.Name = "rdw-5678" },
+		"a name of somebody else": func(c *zones.Config) { c.Name = "1234" },
 		"a link":                  func(c *zones.Config) { c.Links = []zones.Link{{Physical: "rdw1"}} },
 		"a limit":                 func(c *zones.Config) { c.CPUCap = 100 },
 		"a mount over the host":   func(c *zones.Config) { c.Mounts = []zones.Mount{{Target: "/usr", Source: "/tmp", Type: "lofs"}} },
