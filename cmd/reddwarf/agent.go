@@ -233,12 +233,14 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	pods, err := vknode.NewPodController(vknode.PodControllerConfig{
 		PodClient:                 p.PodsGetter(),
 		PodInformer:               w.pods,
-		EventRecorder:             a.events,
+		EventRecorder:             failuresOnly{a.events},
 		Provider:                  p,
 		ConfigMapInformer:         w.none.Core().V1().ConfigMaps(),
 		SecretInformer:            w.none.Core().V1().Secrets(),
 		ServiceInformer:           w.none.Core().V1().Services(),
 		SkipDownwardAPIResolution: true,
+
+		SyncPodsFromKubernetesRateLimiter: podLimiter(),
 	})
 	if err != nil {
 		return err
