@@ -23,6 +23,26 @@ func (w *worker) ahead(ctx context.Context, dir string) (rooted func() bool) {
 	return func() bool { return <-done }
 }
 
+// linkAhead makes the pod's link, too, as soon as the record names its slot and
+// if a command more may run now. The returned function waits for the end and
+// reports whether it is there.
+func (w *worker) linkAhead(ctx context.Context) (linked func() bool) {
+	gate, record := w.p.gates.of(actLink), w.behind
+	done := make(chan bool, 1)
+	go func() {
+		if record != nil {
+			<-record.done
+		}
+		if record != nil && record.err != nil || !gate.TryAcquire(1) {
+			done <- false
+			return
+		}
+		defer gate.Release(1)
+		done <- w.ensureLink(ctx) == nil
+	}()
+	return func() bool { return <-done }
+}
+
 func (w *worker) writeAhead(ctx context.Context, dir string) (rooted bool, err error) {
 	in, err := w.input(ctx)
 	if err != nil {

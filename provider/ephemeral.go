@@ -51,7 +51,7 @@ func (w *worker) addEphemeralLocked() error {
 	if len(added) == 0 {
 		return nil
 	}
-	if err := w.p.c.Ledger.SaveState(st); err != nil {
+	if err := w.save(w.pod, st); err != nil {
 		return err
 	}
 	w.setLocked(st)

@@ -14,7 +14,7 @@ import (
 )
 
 // CreatePod accepts a pod: its worker is started, and everything else happens
-// later; a record is made before the host hears of the pod (see saveLocked). A pod that this node cannot run is accepted too and
+// later (see save for when it is recorded). A pod that this node cannot run is accepted too and
 // fails with a reason. There is no error: virtual-kubelet would give up after
 // twenty of them, and fail the pod at once if it never restarts.
 func (p *Provider) CreatePod(ctx context.Context, pod *corev1.Pod) error {

@@ -141,7 +141,7 @@ func (o reader) PersistentVolume(name string) (*corev1.PersistentVolume, error) 
 }
 
 // assignAddress decides on slot and addresses, which a host pod has none of.
-// They are on disk before the host hears of them.
+// They are on disk before a link or a zone has them.
 //
 // In a new pod's record they come with the boot that is to follow, which must be
 // on disk before the zone is booted too. That is early, but no lie: if this
@@ -153,7 +153,7 @@ func (w *worker) assignAddress() error {
 		return err
 	}
 	fresh := false
-	err = w.change(func(st *ledger.State) {
+	err = w.changeBehind(func(st *ledger.State) {
 		fresh = !w.durable
 		st.Slot, st.Addresses = slot, addrs
 		if fresh {
@@ -192,8 +192,8 @@ func (w *worker) makeStorage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rooted := w.ahead(ctx, dir)
-	defer func() { w.have.root = rooted() }()
+	rooted, linked := w.ahead(ctx, dir), w.linkAhead(ctx)
+	defer func() { w.have.root, w.have.link = rooted(), linked() }()
 	d := translate.Datasets{ZonePath: dir, Containers: map[string]string{}, Volumes: map[string]string{}}
 	w.mu.Lock()
 	st := w.st.Clone()
@@ -243,19 +243,23 @@ func (w *worker) slot() int {
 }
 
 func (w *worker) makeLink(ctx context.Context) error {
-	if translate.HostPod(w.object()) {
-		w.have.link = true // the host's
-		return nil
-	}
-	limit, err := translate.Bandwidth(w.object())
-	if err != nil {
-		return err
-	}
-	if err := w.p.c.Links.EnsureVNIC(ctx, network.VNIC{Name: translate.LinkName(w.slot()), Bandwidth: limit}); err != nil {
+	if err := w.ensureLink(ctx); err != nil {
 		return err
 	}
 	w.have.link = true
 	return nil
+}
+
+func (w *worker) ensureLink(ctx context.Context) error {
+	pod := w.object()
+	if translate.HostPod(pod) {
+		return nil // the host's
+	}
+	limit, err := translate.Bandwidth(pod)
+	if err != nil {
+		return err
+	}
+	return w.p.c.Links.EnsureVNIC(ctx, network.VNIC{Name: translate.LinkName(w.slot()), Bandwidth: limit})
 }
 
 // expose leads the pod's host ports to it.
@@ -287,11 +291,11 @@ func (w *worker) bringUp(ctx context.Context, a action) error {
 		if err := w.p.c.Zones.Configure(ctx, translate.Zone(in, d)); err != nil {
 			return err
 		}
+		w.p.survey.learn(w.zone, zones.Configured)
 		if err := w.configured(translate.Resources(in.Pod)); err != nil {
 			return err
 		}
 		w.have.configured = true
-		w.p.survey.learn(w.zone, zones.Configured)
 	case actInstall:
 		if err := w.p.c.Zones.MarkInstalled(ctx, w.zone); err != nil {
 			return err

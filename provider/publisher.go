@@ -34,6 +34,7 @@ const (
 	publishers    = 4
 	publishEvery  = 30 * time.Second // to notice what others wrote over
 	publishTime   = 10 * time.Second // for one request
+	lateStatus    = time.Second
 	firstRepeat   = 50 * time.Millisecond
 	longestRepeat = 30 * time.Second
 )
@@ -45,6 +46,10 @@ func newPublisher(p *Provider) *publisher {
 
 // enqueue makes the status of a pod be looked at soon.
 func (b *publisher) enqueue(uid string) { b.queue.Add(uid) }
+
+// enqueueLate does so unless something new is to be told within a moment: a
+// status on its way to the API server holds the next one of its pod back.
+func (b *publisher) enqueueLate(uid string) { b.queue.AddAfter(uid, lateStatus) }
 
 // run publishes until ctx ends.
 func (b *publisher) run(ctx context.Context) {

@@ -167,7 +167,7 @@ func (w *worker) resize(ctx context.Context) error {
 // configured takes in that the zone's configuration has the resources r, and
 // with it the coming boot.
 func (w *worker) configured(r ledger.Resources) error {
-	return w.change(func(st *ledger.State) {
+	return w.changeBehind(func(st *ledger.State) {
 		st.Configured, st.Applied = r, r
 		if st.Allocated.Equal(r) {
 			st.Resizing = nil

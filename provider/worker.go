@@ -27,10 +27,14 @@ type worker struct {
 	wake            chan struct{} // capacity 1
 	began           time.Time
 
+	// disk is held while the record changes, on disk and in st, and is taken
+	// before mu. So nobody who only reads waits for a disk.
+	disk    sync.Mutex
+	durable bool // there is a record
+
 	mu      sync.Mutex
 	pod     *corev1.Pod  // newest object; never changed in place
-	st      ledger.State // as on disk, once durable
-	durable bool         // there is a record: nothing is done on the host before
+	st      ledger.State // as on disk, or on its way there (changeBehind)
 	stale   bool         // something that the volumes show has changed
 	renamed []string     // containers whose image was changed
 	erased  bool         // the record is gone for good and must not come back
@@ -41,6 +45,7 @@ type worker struct {
 	hooks   map[hook]*hookRun
 
 	// Of the worker's goroutine only.
+	behind    *writing // of changeBehind
 	have      prepared
 	gone      removed
 	datasets  translate.Datasets
@@ -106,39 +111,10 @@ func (w *worker) poke() {
 	}
 }
 
-// erase removes the record for good.
-func (w *worker) erase() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.erased = true
-	w.setLocked(w.st)
-	return w.p.c.Ledger.Remove(w.uid)
-}
-
-// saveLocked makes st durable.
-//
-// A pod has no record before its address and its boot are decided on, or its
-// end: until then nothing was done for it on the host and nothing about it is
-// known that an agent that begins anew would not find out, because the API
-// server still names the pod and images are kept by themselves. So its object,
-// what its images are and its address reach the disk together, and the first
-// host command waits for the disk once.
-func (w *worker) saveLocked(st ledger.State) error {
-	if w.durable {
-		return w.p.c.Ledger.SaveState(st)
-	}
-	if st.Boot == "" && st.End == nil {
-		return nil
-	}
-	if err := w.p.c.Ledger.Create(w.pod, st); err != nil {
-		return err
-	}
-	w.durable = true
-	return nil
-}
-
 // update takes over a newer object of the same pod.
 func (w *worker) update(pod *corev1.Pod) error {
+	w.disk.Lock()
+	defer w.disk.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.erased {
@@ -169,6 +145,8 @@ var errDeletion = errors.New("the pod is being deleted")
 // earlier request counts, from when it was asked for; a longer one does not.
 func (w *worker) requestDeletion(grace time.Duration) {
 	now := time.Now()
+	w.disk.Lock()
+	defer w.disk.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := ledger.Deletion{At: now, Grace: grace}
@@ -179,7 +157,7 @@ func (w *worker) requestDeletion(grace time.Duration) {
 		return
 	}
 	w.st.Deletion = &d
-	if err := w.saveLocked(w.st); err != nil {
+	if err := w.save(w.pod, w.st); err != nil {
 		// The API server asks again after a restart, so this is no loss.
 		w.p.c.Log.Errorf("pod %s/%s: its deletion is not on disk: %v", w.namespace, w.name, err)
 	}
@@ -220,27 +198,15 @@ func (w *worker) observed() translate.Observed {
 	}
 }
 
-// change edits the record and makes it durable before anybody acts on it.
-func (w *worker) change(edit func(st *ledger.State)) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.erased {
-		return nil
-	}
-	st := w.st.Clone()
-	edit(&st)
-	if err := w.saveLocked(st); err != nil {
-		return err
-	}
-	w.setLocked(st)
-	return nil
-}
+// diskRetry is when a worker without another step tries again to write its record.
+const diskRetry = 5 * time.Second
 
 // run is the worker: look, decide, do one thing, again.
 func (w *worker) run(ctx context.Context) {
 	defer w.unwatch()
 	defer w.endHooks()
 	defer w.stopProbes()
+	defer w.settle() //nolint:errcheck // the next agent begins anew
 	w.p.c.Cluster.Register(w.object())
 	for !w.ended && ctx.Err() == nil {
 		v, err := w.look(ctx)
@@ -252,8 +218,16 @@ func (w *worker) run(ctx context.Context) {
 		w.followProbes(ctx, v)
 		w.takeInRefusals(ctx, v)
 		s := next(v)
-		w.p.status.enqueue(w.uid)
+		if v.zone == zones.Running && v.live == nil {
+			w.p.status.enqueueLate(w.uid) // podinit is about to say what its containers do
+		} else {
+			w.p.status.enqueue(w.uid)
+		}
 		if s.act == actWait {
+			if err := w.settle(); err != nil {
+				w.p.c.Log.Errorf("pod %s/%s: %v", w.namespace, w.name, err)
+				s.until = time.Now().Add(diskRetry)
+			}
 			w.sleep(ctx, w.backOff(s.until))
 			continue
 		}
@@ -275,23 +249,11 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	w.followZone(ctx, z)
 	refused, counted := w.memoryRefusals(ctx, z)
 	now := time.Now()
+	if err := w.takeInReport(now, refused, counted); err != nil {
+		return view{}, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.live != nil {
-		st := w.st.Clone()
-		changed := absorb(&st, *w.live, w.pod, now)
-		if w.absorbHooksLocked(&st, now) || changed {
-			w.explain(w.pod, w.st, &st)
-			if counted {
-				blame(w.pod, w.st, &st, refused)
-			}
-			if err := w.saveLocked(st); err != nil {
-				return view{}, err
-			}
-			w.announce(w.pod, w.st, st)
-			w.setLocked(st)
-		}
-	}
 	if w.stale {
 		if !w.refreshAt.IsZero() {
 			w.refreshAt = now
@@ -326,6 +288,60 @@ func (w *worker) look(ctx context.Context) (view, error) {
 		v.notBefore[s] = f.until
 	}
 	return v, nil
+}
+
+// takeInReport brings what podinit reported into the record. Its newest state
+// may be on its way to the disk when others see it, because podinit tells it
+// again to an agent that begins anew. That something ended or a hook is done is
+// on disk first: nobody tells the latter again, and podinit may be gone.
+func (w *worker) takeInReport(now time.Time, refused uint64, counted bool) error {
+	w.mu.Lock()
+	live := w.live
+	w.mu.Unlock()
+	if live == nil {
+		return nil
+	}
+	if err := w.settle(); err != nil {
+		return err
+	}
+	w.disk.Lock()
+	w.mu.Lock()
+	pod, before := w.pod, w.st
+	st := before.Clone()
+	changed := absorb(&st, *live, pod, now)
+	hooked := w.absorbHooksLocked(&st, now)
+	w.mu.Unlock()
+	if !changed && !hooked {
+		w.disk.Unlock()
+		return nil
+	}
+	w.explain(pod, before, &st)
+	if counted {
+		blame(pod, before, &st, refused)
+	}
+	if !hooked && !ends(&before, &st) {
+		w.saveBehind(pod, st)
+		w.announce(pod, before, st)
+		return nil
+	}
+	defer w.disk.Unlock()
+	if err := w.save(pod, st); err != nil {
+		return err
+	}
+	w.announce(pod, before, st)
+	w.set(st)
+	return nil
+}
+
+// ends reports whether an attempt has ended between two records.
+func ends(before, after *ledger.State) bool {
+	for i := range after.Containers {
+		was := before.Container(after.Containers[i].Name)
+		if after.Containers[i].Phase == podinit.Exited && (was == nil || was.Phase != podinit.Exited) {
+			return true
+		}
+	}
+	return false
 }
 
 // followZone keeps one watch on podinit while the zone runs, and forgets what
@@ -372,6 +388,11 @@ func (w *worker) sleep(ctx context.Context, until time.Time) {
 // attempt performs one step, through its gate, interruptible by a deletion if
 // the step may take long and is not itself part of the removal.
 func (w *worker) attempt(ctx context.Context, s step) error {
+	if !overlaps(s.act) {
+		if err := w.settle(); err != nil {
+			return err
+		}
+	}
 	outer := ctx
 	if interruptible(s.act) {
 		var cancel context.CancelCauseFunc
