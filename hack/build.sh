@@ -2,7 +2,7 @@
 # Builds the programs into bin/ and prints nothing but progress.
 . "$(dirname "$0")/lib.sh"
 say "building the agent, podinit and the simulated host into bin/"
-go build -trimpath -ldflags='-s -w' -o "$bin/reddwarf" ./cmd/reddwarf
+hack/agent.sh
 go build -trimpath -ldflags='-s -w' -o "$bin/clusterip" ./cmd/clusterip
 go build -trimpath -ldflags='-s -w' -o "$bin/podinit-linux" ./cmd/podinit
 rm -rf "$bin/brand"

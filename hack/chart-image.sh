@@ -6,8 +6,9 @@
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 version=$(git describe --always --dirty 2>/dev/null || echo dev)
-for program in clusterip reddwarf; do
-  say "building $program for illumos"
-  GOOS=illumos GOARCH=amd64 go build -trimpath -ldflags="-s -w -X main.version=$version" -o "$dir/$program" "./cmd/$program"
-done
+say "building clusterip and reddwarf for illumos"
+export GOOS=illumos GOARCH=amd64
+go build -trimpath -ldflags="-s -w -X main.version=$version" -o "$dir/clusterip" ./cmd/clusterip
+hack/agent.sh "$dir/reddwarf" "-X main.version=$version"
+unset GOOS GOARCH
 go run ./hack/images/cmd/images push --os illumos --arch amd64 --clusterip "$dir/clusterip" --reddwarf "$dir/reddwarf" "$1"

@@ -8,9 +8,9 @@ version=$(git describe --always --dirty 2>/dev/null || echo dev)
 say "building $version for illumos into ${archive#"$top"/}"
 mkdir -p "$dir"/reddwarf/{bin,lib}
 build() { # GOOS OUTPUT PACKAGE
-  GOOS=$1 GOARCH=amd64 CGO_ENABLED=0 go build -trimpath -ldflags="-s -w${4:+ $4}" -o "$dir/reddwarf/$2" "$3"
+  GOOS=$1 GOARCH=amd64 CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$dir/reddwarf/$2" "$3"
 }
-build illumos bin/reddwarf ./cmd/reddwarf "-X main.version=$version"
+GOOS=illumos GOARCH=amd64 hack/agent.sh "$dir/reddwarf/bin/reddwarf" "-X main.version=$version"
 build illumos lib/podinit ./cmd/podinit
 build linux lib/podinit-linux ./cmd/podinit
 cp -r zones/brand "$dir/reddwarf/brand"
