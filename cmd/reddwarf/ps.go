@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"reddwarf.io/reddwarf/provider"
+	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/command"
@@ -31,7 +32,7 @@ func psCommand() *cobra.Command {
 			host := command.Local{}
 			dir := filepath.Dir(storage.New(host, storage.Config{Pool: c.Pool}).PodDir("pod"))
 			return listPods(cmd.Context(), cmd.OutOrStdout(),
-				provider.WithHostPods(zones.New(host, zones.Features{}), hostpods.New(host, dir, "")))
+				provider.WithHostPods(zones.New(host, zones.Features{}), hostpods.New(host, dir, translate.ZonePrefix, "")))
 		},
 	}
 	c.registerHost(cmd.Flags())
