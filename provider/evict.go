@@ -68,19 +68,22 @@ func (p *Provider) evictFull(ctx context.Context) error {
 
 // evict ends the pod. Its zone goes, and its datasets stay until it is deleted.
 func (w *worker) evict(message string) error {
+	return w.evictWith(ledger.End{
+		Phase: corev1.PodFailed, Reason: translate.ReasonEvicted, Message: message, At: time.Now(), Grace: evictGrace,
+	})
+}
+
+func (w *worker) evictWith(end ledger.End) error {
 	pod, done := w.object(), false
 	err := w.change(func(st *ledger.State) {
 		if st.End == nil && st.Deletion == nil {
-			done = true
-			st.End = &ledger.End{
-				Phase: corev1.PodFailed, Reason: translate.ReasonEvicted, Message: message, At: time.Now(), Grace: evictGrace,
-			}
+			st.End, done = &end, true
 		}
 	})
 	if err != nil || !done {
 		return err
 	}
-	w.eventOn(pod, nil, corev1.EventTypeWarning, translate.ReasonEvicted, "%s", message)
+	w.eventOn(pod, nil, corev1.EventTypeWarning, translate.ReasonEvicted, "%s", end.Message)
 	w.poke()
 	return nil
 }

@@ -215,6 +215,7 @@ type Provider struct {
 	sampler sampler
 
 	admission sync.Mutex // held while it is decided whether a pod is let in
+	shortages chan translate.Shortage
 
 	mu      sync.Mutex
 	workers map[string]*worker // by UID
@@ -232,7 +233,7 @@ func New(c Config) (*Provider, error) {
 	if c.OrphanAge <= 0 {
 		c.OrphanAge = 10 * time.Minute
 	}
-	p := &Provider{c: c, workers: map[string]*worker{}, corrupt: map[string]bool{}, gates: newGates(c)}
+	p := &Provider{c: c, shortages: make(chan translate.Shortage), workers: map[string]*worker{}, corrupt: map[string]bool{}, gates: newGates(c)}
 	p.survey = newSurvey(c.Zones.List, c.SurveyInterval, p.zoneChanged)
 	p.status = newPublisher(p)
 	p.sampler.p = p
@@ -284,6 +285,7 @@ func (p *Provider) Run(ctx context.Context) error {
 	group.Go(func() { p.status.run(ctx) })
 	group.Go(func() { p.collectOrphans(ctx) })
 	group.Go(func() { p.watchStorage(ctx) })
+	group.Go(func() { p.watchPressure(ctx) })
 	p.mu.Lock()
 	p.start = func(w *worker) { group.Go(func() { w.run(ctx) }) }
 	for _, w := range p.workers {

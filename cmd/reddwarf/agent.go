@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -60,7 +61,8 @@ type agent struct {
 	images *oci.Images
 	events record.EventRecorder
 
-	short chan struct{} // word that space is short; capacity 1
+	short    chan struct{} // word that space is short; capacity 1
+	evicting atomic.Pointer[provider.Provider]
 }
 
 func (a *agent) run(ctx context.Context) error {
@@ -150,12 +152,7 @@ func (a *agent) newNode() (*node.Provider, error) {
 		OSImage:     a.facts.PrettyName,
 		Kernel:      a.facts.Kernel,
 		Images:      a.nodeImages,
-		DiskIsShort: func() {
-			select {
-			case a.short <- struct{}{}:
-			default:
-			}
-		},
+		Short:       a.shortOf,
 		Source: node.SourceFunc(func(ctx context.Context) (node.Capacity, error) {
 			cpus, err := globalzone.Processors(ctx, a.host)
 			if err != nil {
@@ -249,6 +246,7 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	if err != nil {
 		return err
 	}
+	a.evicting.Store(p)
 	collector := a.imageCollector(p.ImageUsers)
 	local, err := a.serveLocal(ctx, collector)
 	if err != nil {

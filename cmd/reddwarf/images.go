@@ -13,6 +13,7 @@ import (
 
 	"reddwarf.io/reddwarf/provider/images"
 	"reddwarf.io/reddwarf/provider/ledger"
+	"reddwarf.io/reddwarf/provider/translate"
 	"reddwarf.io/reddwarf/storage"
 	"reddwarf.io/reddwarf/storage/oci"
 	"reddwarf.io/reddwarf/zones/command"
@@ -71,4 +72,20 @@ func (c *config) stillImages(ctx context.Context, log images.Logger) (*images.Co
 		Store: oci.New(store, oci.Config{}), Capacity: store.Capacity, Events: &record.FakeRecorder{}, Log: log,
 		Users: func() map[string][]string { return users },
 	}), ctx.Err()
+}
+
+// shortOf sees to it that the node gets room again: images that nobody uses go for
+// the sake of space, pods for the sake of memory. No pod goes for the sake of space,
+// because what it has written stays until it is deleted.
+func (a *agent) shortOf(kind corev1.NodeConditionType, available, threshold int64) {
+	if kind == corev1.NodeDiskPressure {
+		select {
+		case a.short <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if p := a.evicting.Load(); p != nil {
+		p.Short(translate.Shortage{Resource: corev1.ResourceMemory, Available: available, Threshold: threshold})
+	}
 }

@@ -104,6 +104,9 @@ type End struct {
 	// Refused is set for a pod that was never let in: it has no containers.
 	Refused bool `json:"refused,omitempty"`
 
+	// Disrupted is set for a pod that had to go for the sake of the node.
+	Disrupted bool `json:"disrupted,omitempty"`
+
 	// Grace is how long after At containers that still run may take to stop;
 	// 0 means what the pod says.
 	Grace time.Duration `json:"grace,omitempty"`

@@ -76,14 +76,23 @@ type Config struct {
 	MachineID   string
 	Source      Source
 	Images      func() []corev1.ContainerImage // on this host, as its status tells; nil for none
-	DiskIsShort func()                         // called at each reading that finds too little space left; nil for nobody
-	ReadEvery   time.Duration                  // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
-	ReportIdle  time.Duration                  // an unchanged node is reported this often all the same
+
+	// Short is called at each reading that finds too little memory or space left,
+	// in bytes; nil for nobody.
+	Short      func(kind corev1.NodeConditionType, available, threshold int64)
+	ReadEvery  time.Duration // how often Source is asked; a kubelet's nodeStatusUpdateFrequency is 10 s
+	ReportIdle time.Duration // an unchanged node is reported this often all the same
 }
 
 // Object returns the Node as it is to be registered, and why it is not ready
 // where it is not.
 func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
+	n, _ := c.object(ctx, now)
+	return n
+}
+
+// object returns what is left of the machine, too.
+func (c Config) object(ctx context.Context, now time.Time) (*corev1.Node, Left) {
 	capacity, err := c.Source.Capacity(ctx)
 	n := &corev1.Node{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Node"},
@@ -119,7 +128,10 @@ func (c Config) Object(ctx context.Context, now time.Time) *corev1.Node {
 			},
 		},
 	}
-	return n
+	if err != nil {
+		return n, Left{} // nothing is known
+	}
+	return n, capacity.Left
 }
 
 func (c Config) images() []corev1.ContainerImage {
@@ -176,9 +188,9 @@ func conditions(now time.Time, left Left, hostErr error) []corev1.NodeCondition 
 		ready.Message = fmt.Sprintf("the host cannot be read: %v", hostErr)
 	}
 	all := []corev1.NodeCondition{
-		pressure(corev1.NodeMemoryPressure, left.TotalMemoryBytes > 0 && left.MemoryBytes < leastMemory, hostErr,
+		pressure(corev1.NodeMemoryPressure, left.memoryIsShort(), hostErr,
 			"KubeletHasInsufficientMemory", "reddwarf has insufficient memory available", "KubeletHasSufficientMemory", "reddwarf has sufficient memory available"),
-		pressure(corev1.NodeDiskPressure, left.StorageBytes < left.TotalStorageBytes/100*leastStorage, hostErr,
+		pressure(corev1.NodeDiskPressure, left.storageIsShort(), hostErr,
 			"KubeletHasDiskPressure", "reddwarf has disk pressure", "KubeletHasNoDiskPressure", "reddwarf has no disk pressure"),
 		pressure(corev1.NodePIDPressure, left.Processes < left.TotalProcesses/100*leastProcesses, hostErr,
 			"KubeletHasInsufficientPID", "reddwarf has insufficient PID available", "KubeletHasSufficientPID", "reddwarf has sufficient PID available"),
@@ -199,6 +211,12 @@ const (
 	leastStorage   = 10        // percent
 	leastProcesses = 5         // percent
 )
+
+func (l Left) memoryIsShort() bool { return l.TotalMemoryBytes > 0 && l.MemoryBytes < leastMemory }
+
+func (l Left) storageIsShort() bool { return l.StorageBytes < l.storageThreshold() }
+
+func (l Left) storageThreshold() int64 { return l.TotalStorageBytes / 100 * leastStorage }
 
 // pressure is the condition that something is short. Of a host that cannot be
 // read it is not known.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -220,15 +221,17 @@ func TestImagesAndShortOfSpace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &machine{}
 		space := func(left int64) {
-			m.set(Capacity{CPUs: 1, Left: Left{StorageBytes: left, TotalStorageBytes: 1000}}, nil)
+			m.set(Capacity{CPUs: 1, Left: Left{StorageBytes: left, TotalStorageBytes: 1000, MemoryBytes: 1 << 30, TotalMemoryBytes: 2 << 30}}, nil)
 		}
 		space(500)
-		calls := 0
+		var calls []string
 		c := config(m)
 		c.Images = func() []corev1.ContainerImage {
 			return []corev1.ContainerImage{{Names: []string{"web:1"}, SizeBytes: 7}}
 		}
-		c.DiskIsShort = func() { calls++ }
+		c.Short = func(kind corev1.NodeConditionType, available, threshold int64) {
+			calls = append(calls, fmt.Sprintf("%s %d of %d", kind, available, threshold))
+		}
 		p, err := NewProvider(c)
 		if err != nil {
 			t.Fatal(err)
@@ -241,14 +244,28 @@ func TestImagesAndShortOfSpace(t *testing.T) {
 		go func() { defer close(done); p.Run(ctx) }()
 		for _, step := range []struct {
 			left int64
-			want int
-		}{{500, 0}, {50, 2}, {500, 2}} {
+			want string
+		}{{500, ""}, {50, "DiskPressure 50 of 100, DiskPressure 50 of 100"}, {500, ""}} {
 			space(step.left)
 			time.Sleep(20 * time.Second)
 			synctest.Wait()
-			if calls != step.want {
-				t.Errorf("with %d left there were %d calls, want %d", step.left, calls, step.want)
+			if got := strings.Join(calls, ", "); got != step.want {
+				t.Errorf("with %d left there were the calls %q, want %q", step.left, got, step.want)
 			}
+			calls = nil
+		}
+		m.set(Capacity{CPUs: 1, Left: Left{MemoryBytes: 7, TotalMemoryBytes: 1 << 30}}, nil)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got, want := strings.Join(calls, ", "), "MemoryPressure 7 of 104857600"; got != want {
+			t.Errorf("with too little memory there were the calls %q, want %q", got, want)
+		}
+		calls = nil
+		m.set(Capacity{}, errors.New("unreadable"))
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		if len(calls) > 0 {
+			t.Errorf("of a host that cannot be read: %q", calls)
 		}
 		cancel()
 		<-done

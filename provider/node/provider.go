@@ -72,8 +72,8 @@ func (p *Provider) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := time.Now()
-		n := p.cfg.Object(ctx, now)
-		p.callForSpace(n)
+		n, left := p.cfg.object(ctx, now)
+		p.callForRoom(left)
 		p.hold(n, now)
 		if ctx.Err() != nil {
 			return
@@ -91,12 +91,14 @@ func (p *Provider) Run(ctx context.Context) {
 // evictionPressureTransitionPeriod.
 const pressureLasts = 5 * time.Minute
 
-// callForSpace is asked of what was read, not of a shortage that only lasts on.
-func (p *Provider) callForSpace(n *corev1.Node) {
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeDiskPressure && c.Status == corev1.ConditionTrue && p.cfg.DiskIsShort != nil {
-			p.cfg.DiskIsShort()
-		}
+// callForRoom is asked of what was read, not of a shortage that only lasts on.
+func (p *Provider) callForRoom(left Left) {
+	switch {
+	case p.cfg.Short == nil:
+	case left.memoryIsShort():
+		p.cfg.Short(corev1.NodeMemoryPressure, left.MemoryBytes, leastMemory)
+	case left.storageIsShort():
+		p.cfg.Short(corev1.NodeDiskPressure, left.StorageBytes, left.storageThreshold())
 	}
 }
 

@@ -35,6 +35,12 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 	if MayRestartAll(o.Pod) {
 		own = append(own, o.restartingCondition(s))
 	}
+	disrupted := o.State.End != nil && o.State.End.Disrupted
+	if disrupted { // others write this one, too
+		own = append(own, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: o.State.End.Message,
+		})
+	}
 	var out []corev1.PodCondition
 	for _, c := range own {
 		if c.ObservedGeneration == 0 {
@@ -50,7 +56,7 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 		out = append(out, c)
 	}
 	for _, c := range o.Pod.Status.Conditions {
-		if !OwnCondition(c.Type) {
+		if !OwnCondition(c.Type) && !(disrupted && c.Type == corev1.DisruptionTarget) {
 			out = append(out, c)
 		}
 	}
