@@ -127,20 +127,31 @@ func TestFailingHostCommands(t *testing.T) {
 }
 
 // TestAgentDiesAfterHostCommands lets the agent die right after each command
-// of a pod's start, and starts it again.
+// of a pod's start, and starts it again. Its record is written while its
+// datasets are made, so that it may be lost then.
 func TestAgentDiesAfterHostCommands(t *testing.T) {
-	for i, match := range []string{
-		"zfs clone *", "dladm create-vnic *", "zonecfg -z rdw-*", "zoneadm -z * mark *", "zoneadm -z * boot*",
+	for i, tt := range []struct {
+		match string
+		lost  bool
+	}{
+		{"zfs create -o io.reddwarf:uid=*", true}, {"zfs clone *", false}, {"zfs snapshot *", true}, {"dladm create-vnic *", false},
+		{"zonecfg -z rdw-*", false}, {"zoneadm -z * mark *", false}, {"zoneadm -z * boot*", false}, {"zoneadm list -cp", false},
 	} {
-		t.Run(match, func(t *testing.T) {
+		t.Run(tt.match, func(t *testing.T) {
 			name := fmt.Sprintf("killed%d", i)
-			if err := host.Fault(t.Context(), "--match", match, "--kill-agent-after", "--times", "1"); err != nil {
+			if err := host.Fault(t.Context(), "--match", tt.match, "--kill-agent-after", "--times", "1"); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { host.Fault(context.Background(), "--clear") })
 			apply(t, pod(name, busyboxImage, "terminationGracePeriodSeconds: 1", `command: ["sleep", "3600"]`))
 			if err := host.AwaitAgentEnd(t.Context()); err != nil {
 				t.Fatal(err)
+			}
+			if tt.lost {
+				p := waitPod(t, name, "a pod", func(*corev1.Pod) bool { return true })
+				if out, err := host.Run(t.Context(), "rm", "-rf", "/var/lib/reddwarf/pods/"+string(p.UID)); err != nil {
+					t.Fatalf("%v: %s", err, out)
+				}
 			}
 			if err := host.StartAgent(t.Context()); err != nil {
 				t.Fatal(err)
