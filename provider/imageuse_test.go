@@ -20,7 +20,7 @@ func TestImageGoneBeforeItsClone(t *testing.T) {
 				done := false
 				w.fault = func(c string) error {
 					clone := strings.HasPrefix(c, "zfs clone")
-					if done || !clone || (shape == "volume") != strings.Contains(c, "/i-") {
+					if !clone || (shape == "volume") != strings.Contains(c, "/i-") || done {
 						return nil
 					}
 					done = true

@@ -84,7 +84,7 @@ func TestMountsAreMadeAgain(t *testing.T) {
 				w.setClaim(corev1.ClaimBound)
 				kill := true
 				w.host.failBy(func(command string) error {
-					if kill && strings.HasPrefix(command, at) {
+					if strings.HasPrefix(command, at) && kill {
 						kill = false
 						w.kill()
 					}

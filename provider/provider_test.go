@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,9 +129,9 @@ func TestDeletionAtEveryCommand(t *testing.T) {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
-				count := 0
+				var count atomic.Int32
 				w.host.failBy(func(string) error {
-					if count++; count == i+1 {
+					if count.Add(1) == int32(i)+1 {
 						time.Sleep(time.Minute) // until the deletion is there
 					}
 					return nil
