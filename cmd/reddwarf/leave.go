@@ -260,7 +260,7 @@ func (l *leaving) removeFiles() error {
 		}
 		errs = append(errs, removeEmpty(l.IdentityDir))
 	}
-	errs = append(errs, os.Remove(filepath.Join(l.RunDir, "agent.lock")), removeEmpty(l.RunDir))
+	errs = append(errs, os.RemoveAll(filepath.Dir(l.localSocket())), os.Remove(filepath.Join(l.RunDir, "agent.lock")), removeEmpty(l.RunDir))
 	return errors.Join(errs...)
 }
 
