@@ -9,7 +9,7 @@
 file=${1:-$bin/reddwarf}
 compare=github.com/google/go-cmp
 go mod download "$compare"
-lean=$cache/$(go list -m -f '{{.Version}}' "$compare")-go-cmp
+lean=$cache/go-cmp-$(go list -m -f '{{.Version}}' "$compare")-$(sha256sum <hack/agent.sh | cut -c1-12)
 if ! [ -d "$lean" ]; then
   temp=$(mktemp -d "$cache/.go-cmp.XXXXXX")
   cp -r --no-preserve=mode "$(go list -m -f '{{.Dir}}' "$compare")/." "$temp"
