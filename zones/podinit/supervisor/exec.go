@@ -22,6 +22,7 @@ const hangUpTime = 2 * time.Second
 
 // exec runs a further process in a container for a client.
 func (k *client) exec(r podinit.ExecRequest, stdin bool) {
+	defer k.s.stir()
 	c, err := k.s.running(r.Container)
 	if err != nil {
 		k.answer(err)

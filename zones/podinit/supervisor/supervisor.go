@@ -85,6 +85,8 @@ type Supervisor struct {
 	stop context.CancelFunc
 	work sync.WaitGroup // every goroutine of containers and connections
 
+	active chan struct{} // a program was run for a client; capacity 1
+
 	// brands are the processes that were here before any container's, such as
 	// the brand's address daemon, by process id and program.
 	brands map[int]string
@@ -103,7 +105,7 @@ func Run(ctx context.Context, config Config) error {
 	defer stop()
 	s := &Supervisor{
 		config: config, log: config.Log, ctx: ctx, stop: stop,
-		reaper: newReaper(), volumes: map[string]error{}, containers: map[string]*container{},
+		active: make(chan struct{}, 1), reaper: newReaper(), volumes: map[string]error{}, containers: map[string]*container{},
 	}
 	if s.log == nil {
 		s.log = log.New(io.Discard, "", 0)
@@ -133,6 +135,7 @@ func Run(ctx context.Context, config Config) error {
 	s.clearOut()
 	s.readyVolumes()
 	s.startMarked()
+	s.work.Go(s.tidy)
 	s.serve(listener) // until ctx ends
 	s.killAll()
 	s.work.Wait()
