@@ -37,6 +37,7 @@ func run(ctx context.Context, args []string) (err error) {
 	times := flags.Bool("timeline", false, "print all that was told of while the last single pod started; needs -split")
 	idle := flags.Duration("idle", 0, "how long to watch what the agent does while the pods of the burst just run")
 	leaks := flags.Int("leaks", 0, "instead of measuring time, look for leaks of the agent with that many pods and five times as many programs")
+	probes := flags.Int("probes", 0, "instead of measuring time, measure what that many pods with three probes each cost")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -49,6 +50,9 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, bed.Close()) }()
 	options := testbed.HostOptions{CPUs: 64, Memory: "64G"}
+	if *probes > 0 || *leaks > 0 {
+		*splits = false // a log of every command would be part of the cost
+	}
 	if *splits {
 		options.AgentFlags = []string{"--log-level", "debug"}
 	}
@@ -69,6 +73,9 @@ func run(ctx context.Context, args []string) (err error) {
 	fmt.Println("machine:", machine())
 	if *leaks > 0 {
 		return b.leaks(ctx, *leaks, 5**leaks, config)
+	}
+	if *probes > 0 {
+		return b.probes(ctx, *probes)
 	}
 	for i := range *repeat {
 		if err := b.round(ctx, i, *single, *pods); err != nil {

@@ -17,9 +17,10 @@ import (
 // the processes of its hosts.
 type cost struct {
 	agent                                                 memory
-	podinitPSS                                            int64 // bytes, of all
+	podinitPSS, podinitAnon                               int64 // bytes, of all
 	podinits                                              int
 	agentCPU, commandCPU, hostCPU, podinitCPU, clusterCPU time.Duration
+	zoneCPU                                               time.Duration // what podinits have waited for: the zones' programs that have ended
 }
 
 // memory is one process's, in bytes. Of the proportional set size, shared pages
@@ -51,8 +52,10 @@ func (b *bench) cost() (cost, error) {
 			c.agentCPU, c.commandCPU = own, children
 		case argv[0] == "/sbin/init":
 			c.podinits++
-			c.podinitPSS += memoryOf(dir).pss
+			m := memoryOf(dir)
+			c.podinitPSS, c.podinitAnon = c.podinitPSS+m.pss, c.podinitAnon+m.anon
 			c.podinitCPU += own
+			c.zoneCPU += children
 		case strings.HasPrefix(argv[0], "(host-supervisor"):
 			c.hostCPU += own + children
 		case filepath.Base(argv[0]) == "devcluster" && len(argv) > 1 && argv[1] == "up":

@@ -25,6 +25,11 @@ type started struct {
 
 // start creates n pods at once and waits until all of them run.
 func (b *bench) start(ctx context.Context, name string, n int) ([]started, error) {
+	return b.startAll(ctx, name, n, benchPod)
+}
+
+// startAll is start with pods of any shape.
+func (b *bench) startAll(ctx context.Context, name string, n int, shape func(name, value string) *corev1.Pod) ([]started, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	w, err := b.client.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: label + "=" + name})
@@ -34,7 +39,7 @@ func (b *bench) start(ctx context.Context, name string, n int) ([]started, error
 	defer w.Stop()
 	starts := map[string]*started{}
 	for i := range n {
-		p := benchPod(fmt.Sprintf("%s-%d", name, i), name)
+		p := shape(fmt.Sprintf("%s-%d", name, i), name)
 		starts[p.Name] = &started{created: time.Now()}
 		if _, err := b.client.CoreV1().Pods(namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
 			return nil, err
