@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"reddwarf.io/reddwarf/provider/ledger"
@@ -125,6 +126,20 @@ func (p *Provider) UpdatePod(ctx context.Context, pod *corev1.Pod) error {
 		return w.update(pod)
 	}
 	return p.CreatePod(ctx, pod) // another pod has this name now
+}
+
+// PodSeen takes over what virtual-kubelet passes over when it compares a pod with
+// the one it had: the resources of the whole pod, which could not be changed when
+// it was written. All else of a pod, and pods that are not known yet, are left to
+// the library.
+func (p *Provider) PodSeen(pod *corev1.Pod) {
+	w := p.worker(string(pod.UID))
+	if w == nil || equality.Semantic.DeepEqual(w.object().Spec.Resources, pod.Spec.Resources) {
+		return
+	}
+	if err := w.update(pod); err != nil {
+		p.c.Log.Errorf("pod %s/%s: its new resources are not on disk: %v", pod.Namespace, pod.Name, err)
+	}
 }
 
 // DeletePod asks for the pod's end and returns; the object leaves the API

@@ -103,6 +103,50 @@ func TestResizeInPlace(t *testing.T) {
 
 // TestResizeWithoutRoom: what no node like this could give is refused, and what
 // it cannot give now is given when another pod has left.
+// TestResizeOfThePod: virtual-kubelet tells nobody of such a change.
+func TestResizeOfThePod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		whole := func(cpu, memory string) *corev1.ResourceRequirements { r := sized(cpu, memory); return &r }
+		old := w.create(testPod(func(p *corev1.Pod) { p.Spec.Resources = whole("100m", "128Mi") }))
+		w.p.PodSeen(old)
+		settle(5 * time.Second)
+		before := w.limits()
+		pod := old.DeepCopy()
+		pod.Status = w.status()
+		pod.Spec.Resources, pod.Generation = whole("300m", "256Mi"), old.Generation+1
+		pod = w.api.put(pod)
+		w.p.PodSeen(pod)
+		settle(5 * time.Second)
+		if now := w.limits(); now.Memory.Physical != 256<<20 || now.CPUShares <= before.CPUShares {
+			t.Errorf("limits were %+v, and are %+v", before, now)
+		}
+		if s := w.status(); s.Resources == nil || s.Resources.Limits.Memory().String() != "256Mi" || s.ContainerStatuses[0].RestartCount != 0 {
+			t.Errorf("the status is %+v", s)
+		}
+
+		// What the library was about to say meanwhile is of before.
+		if err := w.p.UpdatePod(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+		settle(5 * time.Second)
+		if now := w.limits(); now.Memory.Physical != 256<<20 {
+			t.Errorf("limits went back to %+v", now)
+		}
+		// A change while no agent runs is seen by the next one.
+		w.killAgent()
+		pod = pod.DeepCopy()
+		pod.Spec.Resources, pod.Generation = whole("300m", "512Mi"), pod.Generation+1
+		pod = w.api.put(pod)
+		w.startAgent()
+		w.p.PodSeen(pod)
+		settle(5 * time.Second)
+		if now := w.limits(); now.Memory.Physical != 512<<20 {
+			t.Errorf("after the agent's restart limits are %+v", now)
+		}
+	})
+}
+
 func TestResizeWithoutRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -121,6 +121,9 @@ func (w *worker) update(pod *corev1.Pod) error {
 		return nil
 	}
 	before := w.pod
+	if pod.Generation < before.Generation {
+		return nil // the newer one came on the shorter way (PodSeen)
+	}
 	w.pod = pod.DeepCopy()
 	w.noteImagesLocked(before)
 	if w.durable {

@@ -227,6 +227,9 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	if err != nil {
 		return err
 	}
+	if err := w.onPods(p.PodSeen); err != nil {
+		return err
+	}
 	pods, err := vknode.NewPodController(vknode.PodControllerConfig{
 		PodClient:                 p.PodsGetter(),
 		PodInformer:               w.pods,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -11,6 +12,7 @@ import (
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/transport"
 
@@ -89,6 +91,19 @@ func newWatches(api kubernetes.Interface, node string, changed func(objects.Key)
 	w.services.Core().V1().Services().Informer()
 	w.self.Core().V1().Nodes().Informer()
 	return w
+}
+
+// onPods calls f with each version of a pod that is seen.
+func (w *watches) onPods(f func(*corev1.Pod)) error {
+	see := func(o any) {
+		if pod, ok := o.(*corev1.Pod); ok {
+			f(pod)
+		}
+	}
+	_, err := w.pods.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: see, UpdateFunc: func(_, now any) { see(now) },
+	})
+	return err
 }
 
 // labels returns the labels of the node of that name, nil while they are not
