@@ -179,9 +179,8 @@ func lost(st *ledger.State, final *podinit.State, pod *corev1.Pod, now time.Time
 	switch {
 	case st.Deletion != nil || st.End != nil:
 		if st.End == nil {
-			if e, ok := result(st, pod, now); ok {
-				st.End = &e
-			}
+			e := result(st, pod, now)
+			st.End = &e
 		}
 	case happened:
 		st.Boots++
@@ -203,20 +202,18 @@ func rerunInit(st *ledger.State, pod *corev1.Pod) {
 	}
 }
 
-// result is how the pod ended, judged by its containers: failed if one of them
-// did. It is unknown while none has ended.
-func result(st *ledger.State, pod *corev1.Pod, now time.Time) (ledger.End, bool) {
+// result is how a pod that was deleted ended, judged by its containers: failed if
+// one of them did or has not run to its end.
+func result(st *ledger.State, pod *corev1.Pod, now time.Time) ledger.End {
 	end := ledger.End{Phase: corev1.PodSucceeded, At: now}
-	seen := false
 	for i := range st.Containers {
 		r := &st.Containers[i]
-		if r.Exit == nil || sidecar(pod, r.Name) || translate.Spare(pod, r.Name) > 0 {
+		if sidecar(pod, r.Name) || translate.Spare(pod, r.Name) > 0 {
 			continue
 		}
-		seen = true
-		if r.Exit.Code != 0 {
+		if r.Exit == nil || r.Exit.Code != 0 {
 			end.Phase = corev1.PodFailed
 		}
 	}
-	return end, seen
+	return end
 }

@@ -237,14 +237,27 @@ func statusPatch(base *corev1.Pod, status corev1.PodStatus) ([]byte, error) {
 
 // farewell writes a pod's last status and then removes its object: nothing of
 // the pod is left on the host.
+//
+// A pod that was deleted before it ran has failed, as with a kubelet: who keeps its
+// object by a finalizer must see how it ended.
 func (b *publisher) farewell(ctx context.Context, w *worker) error {
+	pod := w.object()
+	err := w.change(func(st *ledger.State) {
+		if st.End == nil {
+			e := result(st, pod, time.Now())
+			st.End = &e
+		}
+	})
+	if err != nil {
+		return err
+	}
 	if err := b.publish(ctx, w); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, publishTime)
 	defer cancel()
 	options := metav1.DeleteOptions{GracePeriodSeconds: new(int64), Preconditions: metav1.NewUIDPreconditions(w.uid)}
-	err := b.p.c.Pods.Pods(w.namespace).Delete(ctx, w.name, options)
+	err = b.p.c.Pods.Pods(w.namespace).Delete(ctx, w.name, options)
 	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
 		return err
 	}

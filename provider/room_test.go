@@ -11,6 +11,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/types"
+
+	"reddwarf.io/reddwarf/provider/translate"
 )
 
 // TestNoRoom places more pods on a node than it has processors for, all at once:
@@ -72,6 +74,31 @@ func TestNoRoom(t *testing.T) {
 			if p, err := w.api.get("default", name); err != nil || p.Status.Phase != corev1.PodRunning {
 				t.Errorf("pod %s is %+v, %v", name, p, err)
 			}
+		}
+	})
+}
+
+// TestDeletedWhilePending deletes a pod whose image cannot be had: its last status
+// says that it has failed, and that nothing is known of its container.
+func TestDeletedWhilePending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		pod := w.create(testPod(func(p *corev1.Pod) { p.Spec.Containers[0].Image = "missing:1" }))
+		settle(time.Minute)
+		if s := w.status(); s.Phase != corev1.PodPending {
+			t.Fatalf("the pod is %s", s.Phase)
+		}
+		w.delete(pod, 30)
+		settle(time.Minute)
+		w.mustBeGone()
+		w.api.mu.Lock()
+		defer w.api.mu.Unlock()
+		last := w.api.statuses[len(w.api.statuses)-1]
+		if last.Phase != corev1.PodFailed || len(last.ContainerStatuses) != 1 {
+			t.Fatalf("the last status is %+v", last)
+		}
+		if end := last.ContainerStatuses[0].State.Terminated; end == nil || end.Reason != translate.ReasonStatusUnknown || end.ExitCode != 137 {
+			t.Errorf("the container is %+v", last.ContainerStatuses[0].State)
 		}
 	})
 }
