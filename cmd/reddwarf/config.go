@@ -23,6 +23,9 @@ import (
 // defaultIdentityDir is where `reddwarf join` puts what `reddwarf node` reads.
 const defaultIdentityDir = "/etc/reddwarf"
 
+// defaultPodinitNative runs in native zones, and as host pods' podinit.
+const defaultPodinitNative = "/opt/reddwarf/lib/podinit"
+
 // defaultRunDir is in memory on illumos, and so gone after a reboot, as are the
 // routes and rules that the record in it is about.
 const defaultRunDir = "/var/run/reddwarf"
@@ -116,7 +119,7 @@ func (c *config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.Masquerade, "masquerade", true, "give what pods send out of the cluster the host's address")
 
 	f.StringVar(&c.PodinitLX, "podinit-lx", "/opt/reddwarf/lib/podinit-linux", "podinit for zones of the lx brand")
-	f.StringVar(&c.PodinitNative, "podinit-native", "/opt/reddwarf/lib/podinit", "podinit for native zones")
+	f.StringVar(&c.PodinitNative, "podinit-native", defaultPodinitNative, "podinit for native zones")
 	f.StringVar(&c.Transport, "zone-transport", "auto", "how to reach podinit: auto, socket or zlogin")
 	f.StringSliceVar(&c.Brands, "brands", []string{"lx"}, "zone brands that this host can run")
 

@@ -49,7 +49,7 @@ func (d *doctor) registerDoctor(f *pflag.FlagSet) {
 	d.registerHost(f)
 	f.StringSliceVar(&d.Brands, "brands", []string{"lx"}, "zone brands that this host is to run")
 	f.StringVar(&d.PodinitLX, "podinit-lx", "/opt/reddwarf/lib/podinit-linux", "podinit for zones of the lx brand")
-	f.StringVar(&d.PodinitNative, "podinit-native", "/opt/reddwarf/lib/podinit", "podinit for native zones")
+	f.StringVar(&d.PodinitNative, "podinit-native", defaultPodinitNative, "podinit for native zones")
 	f.BoolVar(&d.try, "try", false, "make an etherstub and a VNIC, and remove them")
 }
 

@@ -62,6 +62,7 @@ A node must not delete itself: with --admin-kubeconfig the Node is deleted, too;
 	}
 	f := cmd.Flags()
 	l.registerHost(f)
+	f.StringVar(&l.PodinitNative, "podinit-native", defaultPodinitNative, "podinit for native zones; it sweeps what host pods leave behind")
 	f.StringVar(&l.adminKubeconfig, "admin-kubeconfig", "", "kubeconfig of somebody who may delete nodes")
 	f.DurationVar(&l.timeout, "timeout", 10*time.Minute, "how long to wait for pods to end and for the agent to be stopped")
 	f.BoolVar(&l.hostOnly, "host-only", false, "do not speak to the cluster: it is gone, or has forgotten this node")
@@ -133,7 +134,7 @@ func (l *leaving) removeZones(ctx context.Context) error {
 	dir := filepath.Dir(storage.New(l.host, storage.Config{Pool: l.Pool}).PodDir("pod"))
 	var host provider.Zones = zones.New(l.host, zones.Features{})
 	if _, err := os.Stat(dir); err == nil {
-		host = provider.WithHostPods(host, hostpods.New(l.host, dir, translate.ZonePrefix, ""))
+		host = provider.WithHostPods(host, hostpods.New(l.host, dir, translate.ZonePrefix, l.PodinitNative))
 	}
 	all, err := host.List(ctx)
 	if err != nil {
