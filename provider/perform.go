@@ -175,12 +175,21 @@ func (w *worker) allocate() (slot int, addrs []netip.Addr, err error) {
 	if slot, err = w.p.c.Slots.Allocate(w.uid); err != nil {
 		return 0, nil, fmt.Errorf("slot: %w", err)
 	}
+	w.mu.Lock()
+	brand := w.st.Brand
+	w.mu.Unlock()
 	for _, pool := range w.p.c.Addresses {
+		if pool.Prefix().Addr().Is6() && brand == translate.BrandNative {
+			continue // podinit gives such a zone IPv4 only
+		}
 		a, err := pool.Allocate(w.uid)
 		if err != nil {
 			return 0, nil, fmt.Errorf("address: %w", err)
 		}
 		addrs = append(addrs, a)
+	}
+	if len(addrs) == 0 {
+		return 0, nil, errors.New("address: a native zone takes IPv4 only, and this node's pods have IPv6 addresses only")
 	}
 	return slot, addrs, nil
 }

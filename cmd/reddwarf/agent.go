@@ -271,8 +271,8 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 // podCIDRs waits until the cluster has given the node its pod addresses,
 // unless the operator did.
 func (a *agent) podCIDRs(ctx context.Context) ([]netip.Prefix, error) {
-	if a.PodCIDR != "" {
-		return []netip.Prefix{netip.MustParsePrefix(a.PodCIDR)}, nil
+	if len(a.PodCIDR) > 0 {
+		return parsed(a.PodCIDR), nil
 	}
 	for said := false; ; {
 		n, err := a.api.api.CoreV1().Nodes().Get(ctx, a.NodeName, metav1.GetOptions{})
@@ -306,7 +306,7 @@ func (a *agent) setupNetwork(ctx context.Context, prefixes []netip.Prefix) (*hos
 	var pools []provider.Addresses
 	n := &hostNetwork{
 		links: a.links, nat: a.links.NAT(), filter: ipnat.NewLoader(a.host),
-		self:    peers.Self{Name: a.NodeName, Pods: prefixes, Cluster: a.clusterCIDRs()},
+		self:    peers.Self{Name: a.NodeName, Pods: prefixes, Cluster: parsed(a.ClusterCIDR)},
 		nodeIPs: a.addresses(), masquerade: a.Masquerade,
 		wake: make(chan struct{}, 1), events: a.events, log: a.log,
 	}

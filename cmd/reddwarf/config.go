@@ -51,7 +51,7 @@ type config struct {
 	LogDir  string
 	Pool    string
 
-	PodCIDR     string
+	PodCIDR     []string
 	ClusterCIDR []string
 	Etherstub   string
 	RunDir      string
@@ -113,7 +113,7 @@ func (c *config) register(f *pflag.FlagSet) {
 
 	f.StringSliceVar(&c.HostPaths, "host-path", nil, "PREFIX[:ro]: directory of this host that pods may see with all below it, by hostPath and by local and hostPath persistent volumes; may be repeated (default: none)")
 
-	f.StringVar(&c.PodCIDR, "pod-cidr", "", "addresses for pods, where the cluster does not assign node.spec.podCIDR")
+	f.StringSliceVar(&c.PodCIDR, "pod-cidr", nil, "addresses for pods, one network for each IP family, where the cluster does not assign node.spec.podCIDRs")
 	f.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", nil, "network of all nodes' pods, one for each IP family (default: what is around all nodes' podCIDRs)")
 	f.BoolVar(&c.NodeRoutes, "node-routes", true, "keep routes to the pods of other nodes; it needs the right to read all nodes")
 	f.BoolVar(&c.Masquerade, "masquerade", true, "give what pods send out of the cluster the host's address")
@@ -165,18 +165,11 @@ func (c *config) validate() error {
 			fault("--node-ip %q is not an IP address", ip)
 		}
 	}
-	if c.PodCIDR != "" {
-		if p, err := netip.ParsePrefix(c.PodCIDR); err != nil || p.Masked() != p {
-			fault("--pod-cidr %q is not a network such as 10.244.7.0/24", c.PodCIDR)
-		}
+	for _, s := range notOfEachFamily(c.PodCIDR) {
+		fault("--pod-cidr %q is not a network such as 10.244.7.0/24, one for each IP family", s)
 	}
-	families := map[bool]bool{}
-	for _, s := range c.ClusterCIDR {
-		p, err := netip.ParsePrefix(s)
-		if err != nil || p.Masked() != p || families[p.Addr().Is4()] {
-			fault("--cluster-cidr %q is not a network such as 10.244.0.0/16, one for each IP family", s)
-		}
-		families[p.Addr().Is4()] = true
+	for _, s := range notOfEachFamily(c.ClusterCIDR) {
+		fault("--cluster-cidr %q is not a network such as 10.244.0.0/16, one for each IP family", s)
 	}
 	if _, port, err := net.SplitHostPort(c.Listen); err != nil {
 		fault("--listen %q is not [ADDRESS]:PORT", c.Listen)
@@ -256,16 +249,32 @@ func (c *config) fill() error {
 	return errors.Join(faults...)
 }
 
-// networkRecord is the file by which the agent knows its routes and rules.
-func (c *config) networkRecord() string { return filepath.Join(c.RunDir, "network.json") }
+// notOfEachFamily returns what is no network, or a second one of its IP family.
+func notOfEachFamily(values []string) []string {
+	var bad []string
+	families := map[bool]bool{}
+	for _, s := range values {
+		p, err := netip.ParsePrefix(s)
+		if err != nil || p.Masked() != p || families[p.Addr().Is4()] {
+			bad = append(bad, s)
+			continue
+		}
+		families[p.Addr().Is4()] = true
+	}
+	return bad
+}
 
-func (c *config) clusterCIDRs() []netip.Prefix {
+// parsed reads values that validate has seen.
+func parsed(values []string) []netip.Prefix {
 	var out []netip.Prefix
-	for _, s := range c.ClusterCIDR {
-		out = append(out, netip.MustParsePrefix(s)) // validate has seen it
+	for _, s := range values {
+		out = append(out, netip.MustParsePrefix(s))
 	}
 	return out
 }
+
+// networkRecord is the file by which the agent knows its routes and rules.
+func (c *config) networkRecord() string { return filepath.Join(c.RunDir, "network.json") }
 
 func (c *config) imagePolicy() images.Policy {
 	return images.Policy{

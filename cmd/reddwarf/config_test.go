@@ -47,6 +47,15 @@ func TestConfigNamesEveryFault(t *testing.T) {
 			}
 		})
 	}
+	for _, flag := range []string{"--pod-cidr", "--cluster-cidr"} {
+		args := []string{"--node-name=h1", "--node-ip=198.51.100.11", flag, "10.244.0.0/16,fd00::/64"}
+		if err := parse(t, args...).validate(); err != nil {
+			t.Error(err)
+		}
+		if err := parse(t, append(args, flag, "10.245.0.0/16")...).validate(); err == nil || !strings.Contains(err.Error(), flag+` "10.245.0.0/16"`) {
+			t.Errorf("two networks of a family: %v", err)
+		}
+	}
 	err := parse(t, "--client-ca-file=").validate()
 	for _, want := range []string{"--node-ip", "--client-ca-file"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -57,8 +57,8 @@ func TestClusterCIDRs(t *testing.T) {
 		if bad := err != nil && strings.Contains(err.Error(), "--cluster-cidr"); bad == tt.good {
 			t.Errorf("%q: %v", tt.in, err)
 		}
-		if tt.good && len(tt.in) > 0 && c.clusterCIDRs()[0] != netip.MustParsePrefix(tt.in[0]) {
-			t.Errorf("%q became %v", tt.in, c.clusterCIDRs())
+		if tt.good && len(tt.in) > 0 && parsed(c.ClusterCIDR)[0] != netip.MustParsePrefix(tt.in[0]) {
+			t.Errorf("%q became %v", tt.in, parsed(c.ClusterCIDR))
 		}
 	}
 }
