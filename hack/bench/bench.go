@@ -235,7 +235,7 @@ func (b *bench) rest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	trace, err := readTrace(b.host.TraceFile())
+	trace, err := readTrace(b.host.TraceFile(), anyCommand)
 	if err != nil {
 		return err
 	}

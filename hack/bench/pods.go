@@ -20,6 +20,7 @@ const label = "bench"
 
 // started is what a watch saw of one pod.
 type started struct {
+	uid                         string
 	created, scheduled, running time.Time
 }
 
@@ -58,6 +59,7 @@ func (b *bench) startAll(ctx context.Context, name string, n int, shape func(nam
 				continue
 			}
 			s := starts[p.Name]
+			s.uid = string(p.UID)
 			if p.Spec.NodeName != "" && s.scheduled.IsZero() {
 				s.scheduled = time.Now()
 			}

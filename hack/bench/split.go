@@ -39,7 +39,7 @@ func (p parts) whole() time.Duration {
 
 // split divides the start of a pod that was started alone.
 func split(host *testbed.Host, s started) (parts, error) {
-	trace, err := readTrace(host.TraceFile())
+	trace, err := readTrace(host.TraceFile(), s.needs)
 	if err != nil {
 		return parts{}, err
 	}
@@ -65,6 +65,15 @@ func split(host *testbed.Host, s started) (parts, error) {
 	}
 	return p, nil
 }
+
+// needs reports whether the start of a pod, which was started alone, waits for a
+// command of its host. Those that the agent runs for the node's status or for a
+// pod that goes are not its, and what they overlap with may be the agent's.
+func (s started) needs(command string) bool {
+	return strings.Contains(command, s.uid) || strings.HasPrefix(command, "dladm create-vnic ") || command == "zoneadm list -cp"
+}
+
+func anyCommand(string) bool { return true }
 
 // covered is how much of the time between from and to the spans cover.
 func covered(spans []span, from, to time.Time) time.Duration {
@@ -109,8 +118,9 @@ func eachLine(file string, f func(line []byte) error) error {
 	}
 }
 
-// readTrace returns when commands were at work, according to the host.
-func readTrace(file string) ([]span, error) {
+// readTrace returns when those commands were at work that are wanted, according
+// to the host.
+func readTrace(file string, wanted func(command string) bool) ([]span, error) {
 	var spans []span
 	err := eachLine(file, func(line []byte) error {
 		var c struct {
@@ -121,7 +131,9 @@ func readTrace(file string) ([]span, error) {
 		if err := json.Unmarshal(line, &c); err != nil {
 			return err
 		}
-		spans = append(spans, span{c.Time, c.Time.Add(milliseconds(c.MS)), "    " + strings.Join(c.Argv, " ") + " at work"})
+		if command := strings.Join(c.Argv, " "); wanted(command) {
+			spans = append(spans, span{c.Time, c.Time.Add(milliseconds(c.MS)), "    " + command + " at work"})
+		}
 		return nil
 	})
 	return spans, err
@@ -163,6 +175,7 @@ func readLog(file string, s started) (waits, error) {
 		wait := span{at.Add(-milliseconds(ms)), at, strings.TrimSpace(f["msg"] + " " + f["method"] + " " + f["path"] + f["command"] + f["phase"])}
 		w.all = append(w.all, wait)
 		switch {
+		case f["msg"] == "host command" && !s.needs(f["command"]):
 		case f["msg"] == "host command":
 			w.commands = append(w.commands, wait)
 			if strings.HasSuffix(f["command"], " boot") {
@@ -188,7 +201,7 @@ func readLog(file string, s started) (waits, error) {
 // timeline prints in their order all things that the agent and the host told of
 // while a pod started, by the milliseconds since it was placed.
 func timeline(w io.Writer, host *testbed.Host, s started) error {
-	trace, err := readTrace(host.TraceFile())
+	trace, err := readTrace(host.TraceFile(), anyCommand)
 	if err != nil {
 		return err
 	}
