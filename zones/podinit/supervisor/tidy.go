@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// tidyTime is how long podinit leaves the garbage of programs that it has run.
-const tidyTime = 20 * time.Second
+// tidyTime is how long podinit leaves the garbage of programs that it has run. Giving
+// it back costs some milliseconds of processor time.
+const tidyTime = time.Minute
 
 // tidy gives memory back some time after programs were run for clients. The
 // collector begins only when a megabyte of garbage has come together, whatever its
