@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"reddwarf.io/reddwarf/hack/host"
 	"reddwarf.io/reddwarf/hack/host/linux/links"
 	"reddwarf.io/reddwarf/hack/host/linux/nat"
@@ -83,7 +85,10 @@ func newNetwork(t *testing.T) *network {
 		t.Fatal(err)
 	}
 	n := &network{machine: &machine{Model: host.NewModel(host.Uplinks(), host.WithBackends(host.Backends{Links: b, NAT: nat.New()})), t: t}}
-	t.Cleanup(n.Close)
+	t.Cleanup(func() {
+		n.Close()
+		clearLinks(t)
+	})
 	for _, line := range []string{
 		"dladm create-etherstub -t pods0", "dladm create-vnic -t -l pods0 rdwgw0", "ipadm create-addr -t -T static -a 10.244.1.1/24 rdwgw0/v4",
 		"dladm create-etherstub -t lan0", "dladm create-vnic -t -l lan0 net0", "ipadm create-addr -t -T static -a 198.51.100.11/24 net0/v4",
@@ -103,8 +108,27 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
-// zone returns the network namespace of a zone with one link.
-func (n *network) zone(id int, stub, addr, router string) string {
+// clearLinks leaves the tests' network as it was.
+func clearLinks(t *testing.T) {
+	t.Helper()
+	all, err := netlink.LinkList()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, l := range all {
+		if l.Attrs().Name == "lo" {
+			continue
+		}
+		// The other end of a pair may have gone with this one.
+		if err := netlink.LinkDel(l); err != nil && !errors.Is(err, syscall.ENODEV) {
+			t.Errorf("remove %s: %v", l.Attrs().Name, err)
+		}
+	}
+}
+
+// zone returns the network namespace of a zone with one link. It may have
+// several addresses and routers, with spaces between them.
+func (n *network) zone(id int, stub, addrs, routers string) string {
 	n.t.Helper()
 	link, name := fmt.Sprintf("rdw%d", id), fmt.Sprintf("z%d", id)
 	n.must("", "dladm", "create-vnic", "-t", "-l", stub, link)
@@ -118,9 +142,12 @@ func (n *network) zone(id int, stub, addr, router string) string {
 		proc.Wait()         //nolint:errcheck // killed
 	})
 	netns := fmt.Sprintf("/proc/%d/ns/net", proc.Process.Pid)
-	c := zones.LinkConfig{Physical: link, Addresses: []netip.Prefix{netip.MustParsePrefix(addr)}}
-	if router != "" {
-		c.Routers = []netip.Addr{netip.MustParseAddr(router)}
+	c := zones.LinkConfig{Physical: link}
+	for addr := range strings.FieldsSeq(addrs) {
+		c.Addresses = append(c.Addresses, netip.MustParsePrefix(addr))
+	}
+	for router := range strings.FieldsSeq(routers) {
+		c.Routers = append(c.Routers, netip.MustParseAddr(router))
 	}
 	c.Allowed = c.Addresses
 	if err := errors.Join(n.Links.Assign(n.t.Context(), name, id, netns, c), n.Links.Plumb(n.t.Context(), name, id, netns, c)); err != nil {

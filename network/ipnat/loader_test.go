@@ -208,8 +208,10 @@ func TestRefusedRulesAreTold(t *testing.T) {
 	}
 	other := web()
 	other.Ports[0].Port = 81
-	after, _ := compile(t, testNode(), other) // the simulated kernel has no IPv6
-	_, err := l.Sync(t.Context(), after)
+	after, _ := compile(t, v4Node(), other)
+	odd := after[slices.IndexFunc(after, func(r ipnat.Rule) bool { return r.Kind == ipnat.Map })]
+	odd.From = ipnat.Net{Addr: netip.MustParseAddr("10.244.0.1"), Mask: netip.MustParseAddr("255.255.0.255")} // which the simulated kernel cannot map
+	_, err := l.Sync(t.Context(), append(after, odd))
 	if !errors.Is(err, ipnat.ErrDrift) || !errors.Is(err, command.ErrComplained) || !strings.Contains(err.Error(), "Operation not supported") {
 		t.Fatalf("Sync = %v", err)
 	}

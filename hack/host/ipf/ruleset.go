@@ -61,8 +61,6 @@ func (r Rule) Supported() error {
 	switch {
 	case r.Kind == Bimap || r.Kind == MapBlock:
 		return fmt.Errorf("%s rules are not simulated", r.Kind)
-	case r.IPv6:
-		return fmt.Errorf("rules for IPv6 are not simulated")
 	case r.Proxy != "":
 		return fmt.Errorf("application proxies are not simulated")
 	case r.ICMPQuery:

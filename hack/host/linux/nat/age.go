@@ -15,7 +15,7 @@ import (
 func (rs *ruleset) age(r ipf.Rule) {
 	port := r.PortLow
 	single := r.PortHigh == r.PortLow || r.Filter && r.DstPort.Op == "="
-	if r.AgeForward == 0 || !r.UDP || !single || r.Dst.Bits() != 32 {
+	if r.AgeForward == 0 || !r.UDP || !single || r.Dst.Bits() != rs.bits {
 		return
 	}
 	if rs.ages[r.AgeForward] == nil {
@@ -31,7 +31,7 @@ func (rs *ruleset) ageChain() string {
 	var b strings.Builder
 	b.WriteString("ct state established accept\n")
 	for _, n := range slices.Sorted(maps.Keys(rs.ages)) {
-		fmt.Fprintf(&b, "ct state new meta l4proto udp ct original ip daddr . ct original proto-dst @aged%d ct timeout set \"age%d\"\n", n, n)
+		fmt.Fprintf(&b, "ct state new meta l4proto udp ct original %s daddr . ct original proto-dst @aged%d ct timeout set \"age%d\"\n", rs.ip, n, n)
 	}
 	return b.String()
 }
@@ -41,21 +41,21 @@ func (rs *ruleset) ageChain() string {
 func (rs *ruleset) agesDifference(b *strings.Builder, old *ruleset) {
 	for _, n := range slices.Sorted(maps.Keys(rs.ages)) {
 		if old.ages[n] == nil {
-			fmt.Fprintf(b, "add ct timeout %s age%d { protocol udp ; l3proto ip ; policy = { unreplied : %d, replied : %d } ; }\n", table, n, n, n)
-			fmt.Fprintf(b, "add set %s aged%d { type ipv4_addr . inet_service ; }\n", table, n)
+			fmt.Fprintf(b, "add ct timeout %s age%d { protocol udp ; l3proto %s ; policy = { unreplied : %d, replied : %d } ; }\n", rs.table(), n, rs.ip, n, n)
+			fmt.Fprintf(b, "add set %s aged%d { type %s . inet_service ; }\n", rs.table(), n, rs.addressType())
 		}
-		change(b, "add", n, rs.ages[n], old.ages[n])
+		rs.change(b, "add", n, rs.ages[n], old.ages[n])
 	}
 	for _, n := range slices.Sorted(maps.Keys(old.ages)) {
-		change(b, "delete", n, old.ages[n], rs.ages[n])
+		rs.change(b, "delete", n, old.ages[n], rs.ages[n])
 	}
 }
 
 // change writes the elements of one set that another lacks.
-func change(b *strings.Builder, verb string, age uint32, has, lacks map[netip.AddrPort]bool) {
+func (f family) change(b *strings.Builder, verb string, age uint32, has, lacks map[netip.AddrPort]bool) {
 	for _, a := range slices.SortedFunc(maps.Keys(has), netip.AddrPort.Compare) {
 		if !lacks[a] {
-			fmt.Fprintf(b, "%s element %s aged%d { %s . %d }\n", verb, table, age, a.Addr(), a.Port())
+			fmt.Fprintf(b, "%s element %s aged%d { %s . %d }\n", verb, f.table(), age, a.Addr(), a.Port())
 		}
 	}
 }

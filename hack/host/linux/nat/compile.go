@@ -2,6 +2,7 @@ package nat
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,9 +11,9 @@ import (
 	"reddwarf.io/reddwarf/hack/host/linux/links"
 )
 
-// compile turns rules into chains.
-func compile(nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
-	rs := &ruleset{chains: map[string]string{}, vips: map[int]map[netip.Addr]string{},
+// compile turns rules of one family into chains.
+func compile(f family, nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
+	rs := &ruleset{family: f, chains: map[string]string{}, vips: map[int]map[netip.Addr]string{},
 		ages: map[uint32]map[netip.AddrPort]bool{}}
 	byVIP := map[netip.Prefix][]ipf.Rule{}
 	var mapRules []ipf.Rule
@@ -21,7 +22,7 @@ func compile(nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
 			return nil, fmt.Errorf("rule %s: %w", r, err)
 		}
 		if r.Kind == ipf.Redirect {
-			p := prefix(r.Dst)
+			p := f.prefix(r.Dst)
 			byVIP[p] = append(byVIP[p], r)
 			rs.age(r)
 		} else {
@@ -29,54 +30,56 @@ func compile(nat []ipf.Rule, filter []ipf.FilterRule) (*ruleset, error) {
 		}
 	}
 	for p, rules := range byVIP {
-		name := "vip_" + strings.NewReplacer(".", "_", "/", "_").Replace(p.String())
-		rs.chains[name] = redirectChain(rules)
+		name := "vip_" + strings.NewReplacer(".", "_", ":", "_", "/", "_").Replace(p.String())
+		rs.chains[name] = f.redirectChain(rules)
 		if rs.vips[p.Bits()] == nil {
 			rs.vips[p.Bits()] = map[netip.Addr]string{}
 		}
 		rs.vips[p.Bits()][p.Addr()] = name
 	}
-	rs.chains["redirects"] = dispatch(rs.vips)
-	rs.chains["maps"] = mapChain(mapRules)
+	rs.chains["redirects"] = f.dispatch(rs.vips)
+	rs.chains["maps"] = f.mapChain(mapRules)
 	rs.chains["ages"] = rs.ageChain()
-	compileFilter(rs.chains, filter)
+	f.compileFilter(rs.chains, filter)
 	return rs, nil
 }
 
-func prefix(n ipf.Net) netip.Prefix {
+func (f family) prefix(n ipf.Net) netip.Prefix {
 	if n.IsAny() {
-		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		return f.any()
 	}
 	return netip.PrefixFrom(n.Addr, n.Bits())
 }
 
 // dispatch looks a destination up, longest masks first as fr_checknatin().
-func dispatch(vips map[int]map[netip.Addr]string) string {
+func (f family) dispatch(vips map[int]map[netip.Addr]string) string {
 	var b strings.Builder
-	for n := 32; n >= 0; n-- {
+	for n := f.bits; n >= 0; n-- {
 		switch {
 		case vips[n] == nil:
-		case n == 32:
-			fmt.Fprintf(&b, "ip daddr vmap @vip32\n")
+		case n == f.bits:
+			fmt.Fprintf(&b, "%s daddr vmap @vip%d\n", f.ip, n)
 		default:
-			fmt.Fprintf(&b, "ip daddr & %s vmap @vip%d\n", dottedMask(n), n)
+			fmt.Fprintf(&b, "%s daddr & %s vmap @vip%d\n", f.ip, f.mask(n), n)
 		}
 	}
 	return b.String()
 }
 
-func dottedMask(n int) string {
-	m := ^uint32(0) << (32 - n)
-	if n == 0 {
-		m = 0
+// mask is an address of n ones.
+func (f family) mask(n int) string {
+	raw := make([]byte, f.bits/8)
+	for i := range n {
+		raw[i/8] |= 0x80 >> (i % 8)
 	}
-	return netip.AddrFrom4([4]byte{byte(m >> 24), byte(m >> 16), byte(m >> 8), byte(m)}).String()
+	a, _ := netip.AddrFromSlice(raw)
+	return a.String()
 }
 
 // redirectChain compiles the rules of one destination. Rules without
 // round-robin hide those after them that choose the same packets; rules with
 // it take turns, since each goes to the end of the list when it was used.
-func redirectChain(rules []ipf.Rule) string {
+func (f family) redirectChain(rules []ipf.Rule) string {
 	var b strings.Builder
 	done := map[ipf.Rule]bool{}
 	for i, r := range rules {
@@ -91,7 +94,7 @@ func redirectChain(rules []ipf.Rule) string {
 				group = append(group, x)
 			}
 		}
-		b.WriteString(match("iifname", r) + " " + target(group) + "\n")
+		b.WriteString(f.match("iifname", r) + " " + f.target(group) + "\n")
 	}
 	return b.String()
 }
@@ -103,18 +106,18 @@ func criteria(r ipf.Rule) ipf.Rule {
 }
 
 // match is the left side of a rule: which packets.
-func match(direction string, r ipf.Rule) string {
+func (f family) match(direction string, r ipf.Rule) string {
 	var parts []string
 	if r.Interface != "*" {
 		parts = append(parts, fmt.Sprintf("%s %q", direction, links.InterfaceName(r.Interface)))
 	}
-	parts = append(parts, addresses("saddr", r.Src, r.NotSrc)...)
+	parts = append(parts, f.addresses("saddr", r.Src, r.NotSrc)...)
 	if r.Kind != ipf.Redirect {
 		if r.Filter {
-			parts = append(parts, addresses("daddr", r.Dst, r.NotDst)...)
+			parts = append(parts, f.addresses("daddr", r.Dst, r.NotDst)...)
 		}
 	} else if r.NotDst {
-		parts = append(parts, addresses("daddr", r.Dst, true)...)
+		parts = append(parts, f.addresses("daddr", r.Dst, true)...)
 	}
 	parts = append(parts, protocols(r.TCP, r.UDP, r.Proto)...)
 	if r.TCP || r.UDP {
@@ -135,23 +138,23 @@ func portRange(low, high uint16) string {
 	return fmt.Sprintf("th dport %d-%d", low, high)
 }
 
-func addresses(field string, n ipf.Net, not bool) []string {
+func (f family) addresses(field string, n ipf.Net, not bool) []string {
 	op := ""
 	if not {
 		op = "!= "
 	}
 	switch {
 	case n.IsAny() && not:
-		return []string{"ip " + field + " != 0.0.0.0/0"}
+		return []string{f.ip + " " + field + " != " + f.any().String()}
 	case n.IsAny():
 		return nil
 	case n.Bits() < 0: // a mask with holes
 		if not {
-			return []string{fmt.Sprintf("ip %s & %s != %s", field, n.Mask, n.Addr)}
+			return []string{fmt.Sprintf("%s %s & %s != %s", f.ip, field, n.Mask, n.Addr)}
 		}
-		return []string{fmt.Sprintf("ip %s & %s == %s", field, n.Mask, n.Addr)}
+		return []string{fmt.Sprintf("%s %s & %s == %s", f.ip, field, n.Mask, n.Addr)}
 	}
-	return []string{fmt.Sprintf("ip %s %s%s", field, op, netip.PrefixFrom(n.Addr, n.Bits()))}
+	return []string{fmt.Sprintf("%s %s %s%s", f.ip, field, op, netip.PrefixFrom(n.Addr, n.Bits()))}
 }
 
 func protocols(tcp, udp bool, number int) []string {
@@ -185,7 +188,7 @@ func ports(field string, p ipf.PortMatch) []string {
 }
 
 // target is the right side of redirects that choose the same packets.
-func target(group []ipf.Rule) string {
+func (f family) target(group []ipf.Rule) string {
 	var ends []string
 	r := group[0]
 	withPort := (r.TCP || r.UDP) && r.TargetPort != 0
@@ -199,10 +202,14 @@ func target(group []ipf.Rule) string {
 		}
 	}
 	if moving {
-		return moveRange(r, ends)
+		return f.moveRange(r, ends)
 	}
 	if len(ends) == 1 {
-		return "dnat to " + strings.Replace(ends[0], " . ", ":", 1)
+		addr, port, has := strings.Cut(ends[0], " . ")
+		if !has {
+			return "dnat to " + addr
+		}
+		return "dnat to " + net.JoinHostPort(addr, port)
 	}
 	var b strings.Builder
 	for i, e := range ends {
@@ -213,7 +220,7 @@ func target(group []ipf.Rule) string {
 	}
 	to := "dnat to"
 	if withPort {
-		to = "dnat ip addr . port to"
+		to = f.withPort()
 	}
 	return fmt.Sprintf("%s numgen inc mod %d map { %s }", to, len(ends), b.String())
 }
@@ -226,34 +233,37 @@ func targets(r ipf.Rule) []string {
 }
 
 // moveRange keeps the distances of a range of ports, to the first target.
-func moveRange(r ipf.Rule, ends []string) string {
+func (f family) moveRange(r ipf.Rule, ends []string) string {
 	var pairs []string
 	for p := int(r.PortLow); p <= int(r.PortHigh); p++ {
 		pairs = append(pairs, fmt.Sprintf("%d : %s . %d", p, ends[0], (int(r.TargetPort)+p-int(r.PortLow))&0xffff))
 	}
-	return fmt.Sprintf("dnat ip addr . port to th dport map { %s }", strings.Join(pairs, ", "))
+	return fmt.Sprintf("%s th dport map { %s }", f.withPort(), strings.Join(pairs, ", "))
 }
+
+// withPort begins a dnat that takes addresses with ports from a map.
+func (f family) withPort() string { return "dnat " + f.ip + " addr . port to" }
 
 // mapChain compiles map rules: longest source masks first, then in order of
 // insertion, as fr_checknatout().
-func mapChain(rules []ipf.Rule) string {
+func (f family) mapChain(rules []ipf.Rule) string {
 	slices.SortStableFunc(rules, func(a, b ipf.Rule) int { return b.Src.Bits() - a.Src.Bits() })
 	var b strings.Builder
 	for _, r := range rules {
-		b.WriteString(match("oifname", r) + " " + source(r) + "\n")
+		b.WriteString(f.match("oifname", r) + " " + f.source(r) + "\n")
 	}
 	return b.String()
 }
 
 // source is the right side of a map rule.
-func source(r ipf.Rule) string {
+func (f family) source(r ipf.Rule) string {
 	ports := ""
 	if (r.TCP || r.UDP) && r.PortHigh != 0 {
 		ports = fmt.Sprintf(":%d-%d", r.PortLow, r.PortHigh)
 	}
-	switch to := prefix(r.To); {
+	switch to := f.prefix(r.To); {
 	case r.Range:
-		return fmt.Sprintf("snat to %s-%s%s", r.RangeLow, r.RangeHigh, ports)
+		return "snat to " + f.bracket(r.RangeLow) + "-" + f.bracket(r.RangeHigh) + ports
 	case to.Bits() == 0: // keep the address, and look no further
 		return "accept"
 	case to.Addr().IsUnspecified(): // 0/32: the interface's own address
@@ -262,17 +272,26 @@ func source(r ipf.Rule) string {
 		}
 		return "masquerade"
 	case to.IsSingleIP():
-		return fmt.Sprintf("snat to %s%s", to.Addr(), ports)
+		return "snat to " + f.bracket(to.Addr()) + ports
 	default:
-		return fmt.Sprintf("snat to %s-%s%s", to.Addr(), last(to), ports)
+		return "snat to " + f.bracket(to.Addr()) + "-" + f.bracket(last(to)) + ports
 	}
+}
+
+// bracket writes an address that ports may follow.
+func (f family) bracket(a netip.Addr) string {
+	if f == ipv6 {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
 }
 
 // last is the last address of a network.
 func last(p netip.Prefix) netip.Addr {
-	raw := p.Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
+	raw := p.Addr().AsSlice()
+	for i := p.Bits(); i < p.Addr().BitLen(); i++ {
 		raw[i/8] |= 0x80 >> (i % 8)
 	}
-	return netip.AddrFrom4(raw)
+	a, _ := netip.AddrFromSlice(raw)
+	return a
 }

@@ -27,30 +27,69 @@ import (
 // Backend implements ipf.Backend. Create it with New.
 type Backend struct {
 	mu     sync.Mutex
-	loaded *ruleset // nil before the first Load
+	loaded map[family]*ruleset // not there before the first Load, or when it is not known
+	six    bool                // there is, or may be, a table for IPv6
 }
 
 var _ ipf.Backend = (*Backend)(nil)
 
 // New returns a backend that has loaded nothing.
-func New() *Backend { return &Backend{} }
+func New() *Backend { return &Backend{loaded: map[family]*ruleset{}} }
 
-// table is the nftables table that holds everything.
-const table = "ip ipfilter"
+// family is a family of addresses. Each has an nftables table, for IPv6 from
+// its first rule on.
+type family struct {
+	ip        string // as nftables calls it
+	bits      int
+	conntrack netlink.InetFamily
+}
+
+var (
+	ipv4 = family{"ip", 32, unix.AF_INET}
+	ipv6 = family{"ip6", 128, unix.AF_INET6}
+)
+
+func (f family) table() string { return f.ip + " ipfilter" }
+func (f family) addressType() string {
+	return map[int]string{32: "ipv4_addr", 128: "ipv6_addr"}[f.bits]
+}
+
+func (f family) any() netip.Prefix {
+	if f == ipv6 {
+		return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	}
+	return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+}
 
 // Load implements ipf.Backend, in one transaction.
 func (b *Backend) Load(ctx context.Context, nat []ipf.Rule, filter []ipf.FilterRule) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	want, err := compile(nat, filter)
-	if err != nil {
+	var four, six []ipf.Rule
+	for _, r := range nat {
+		if r.IPv6 {
+			six = append(six, r)
+		} else {
+			four = append(four, r)
+		}
+	}
+	want := map[family]*ruleset{}
+	var err error
+	if want[ipv4], err = compile(ipv4, four, filter); err != nil {
 		return err
 	}
+	script := want[ipv4].difference(b.loaded[ipv4])
+	if b.six = b.six || len(six) > 0; b.six {
+		if want[ipv6], err = compile(ipv6, six, nil); err != nil {
+			return err
+		}
+		script += want[ipv6].difference(b.loaded[ipv6])
+	}
 	// A caller that is killed ends ctx, not a change that the kernel makes at once.
-	err = nft(context.WithoutCancel(ctx), want.difference(b.loaded))
+	err = nft(context.WithoutCancel(ctx), script)
 	b.loaded = want
 	if err != nil {
-		b.loaded = nil // what there is now is not known: the next change begins anew
+		clear(b.loaded) // what there is now is not known: the next change begins anew
 	}
 	return err
 }
@@ -58,6 +97,7 @@ func (b *Backend) Load(ctx context.Context, nat []ipf.Rule, filter []ipf.FilterR
 // ruleset is a compiled table: the rules of each chain by the chain's name,
 // and the maps from redirected networks to chains, by prefix length.
 type ruleset struct {
+	family
 	chains map[string]string
 	vips   map[int]map[netip.Addr]string
 	ages   map[uint32]map[netip.AddrPort]bool // UDP destinations by the age of their sessions, in seconds
@@ -78,6 +118,7 @@ var baseChains = map[string]string{
 // difference is the transaction that turns what is loaded into rs.
 func (rs *ruleset) difference(old *ruleset) string {
 	var b strings.Builder
+	table := rs.table()
 	if old == nil {
 		fmt.Fprintf(&b, "add table %s\ndelete table %s\nadd table %s\n", table, table, table)
 		for _, name := range slices.Sorted(maps.Keys(baseChains)) {
@@ -87,7 +128,7 @@ func (rs *ruleset) difference(old *ruleset) string {
 	}
 	for _, n := range slices.Sorted(maps.Keys(rs.vips)) {
 		if _, ok := old.vips[n]; !ok {
-			fmt.Fprintf(&b, "add map %s vip%d { type ipv4_addr : verdict ; }\n", table, n)
+			fmt.Fprintf(&b, "add map %s vip%d { type %s : verdict ; }\n", table, n, rs.addressType())
 		}
 	}
 	rs.agesDifference(&b, old)
@@ -112,6 +153,7 @@ func (rs *ruleset) difference(old *ruleset) string {
 // elements changes the maps, and then removes chains and maps that nothing
 // refers to any more.
 func (rs *ruleset) elements(b *strings.Builder, old *ruleset) {
+	table := rs.table()
 	for _, n := range slices.Sorted(maps.Keys(rs.vips)) {
 		for _, a := range sortedAddrs(rs.vips[n]) {
 			if _, ok := old.vips[n][a]; !ok {
@@ -163,11 +205,15 @@ func firstLines(s string) string {
 // Sessions implements ipf.Backend. A connection that is both redirected and
 // mapped is two sessions, as in ipnat.
 func (b *Backend) Sessions(context.Context) ([]ipf.Session, error) {
-	flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, unix.AF_INET)
-	if err != nil {
-		return nil, fmt.Errorf("connection tracking: %w", err)
-	}
 	var out []ipf.Session
+	var flows []*netlink.ConntrackFlow
+	for _, f := range []family{ipv4, ipv6} {
+		some, err := netlink.ConntrackTableList(netlink.ConntrackTable, f.conntrack)
+		if err != nil {
+			return nil, fmt.Errorf("connection tracking: %w", err)
+		}
+		flows = append(flows, some...)
+	}
 	for _, f := range flows {
 		client := endpoint(f.Forward.SrcIP, f.Forward.SrcPort)
 		asked := endpoint(f.Forward.DstIP, f.Forward.DstPort)

@@ -144,7 +144,7 @@ func (z *zone) serve(name string, port int) {
 	var ln net.Listener
 	var pc net.PacketConn
 	err := z.in(func() (err error) {
-		at := fmt.Sprintf("%s:%d", z.addr, port)
+		at := net.JoinHostPort(z.addr, fmt.Sprint(port))
 		if ln, err = net.Listen("tcp", at); err == nil {
 			pc, err = net.ListenPacket("udp", at)
 		}
@@ -219,6 +219,72 @@ func TestHairpinNeedsTheMapRule(t *testing.T) {
 		if !strings.Contains(list, want) {
 			t.Errorf("no session with %q in\n%s", want, list)
 		}
+	}
+}
+
+// TestIPv6 has a Service's rules with addresses of IPv6, beside those of IPv4.
+func TestIPv6(t *testing.T) {
+	h := newHost(t)
+	for _, c := range []string{
+		"ipadm create-addr -t -T static -a fd00:10:244::1/64 gw0/v6",
+		"ipadm create-addr -t -T static -a fd00:198::11/64 up0/v6",
+		"ipadm set-prop -t -p forwarding=on ipv6", "ipadm set-prop -t -p _send_redirects=0 ipv6",
+	} {
+		h.run(c, "")
+	}
+	client := h.zone(9, "pods0", "fd00:10:244::9/64", "fd00:10:244::1")
+	h.zone(5, "pods0", "fd00:10:244::5/64", "fd00:10:244::1").serve("five", 8080)
+	h.zone(6, "pods0", "fd00:10:244::6/64", "fd00:10:244::1").serve("six", 8080)
+	outside := h.zone(80, "lan0", "fd00:198::80/64", "")
+	outside.serve("outside", 80)
+	four, server := h.zone(19, "pods0", "10.244.0.9/24", "10.244.0.1"), h.zone(15, "pods0", "10.244.0.5/24", "10.244.0.1")
+	server.serve("four", 8080)
+
+	rules := []string{
+		"rdr gw0 fd00:10:96::1/128 port 80 -> fd00:10:244::5 port 8080 tcp round-robin",
+		"rdr gw0 fd00:10:96::1/128 port 80 -> fd00:10:244::6 port 8080 tcp round-robin",
+		"rdr gw0 fd00:10:96::2/128 port 80 -> fd00:10:244::6 port 8080 tcp round-robin",
+		"rdr gw0 10.96.0.1/32 port 80 -> 10.244.0.5 port 8080 tcp round-robin",
+	}
+	h.rules(rules...)
+	if got, err := client.dial("[fd00:10:96::2]:80"); err == nil {
+		t.Errorf("without the map rule the client was answered: %q", got)
+	}
+	h.run("ipnat -F", "")
+	h.rules(hairpin, "map gw0 from fd00:10:244::/48 to fd00:10:244::/48 -> fd00:10:244::1/128 portmap tcp/udp 20000:40000",
+		"map up0 from fd00:10:244::/64 ! to fd00:10:244::/48 -> fd00:198::11/128 portmap tcp/udp 20000:40000")
+	if got, err := client.dial("[fd00:10:96::2]:80"); err != nil || got != "six fd00:10:244::1" {
+		t.Errorf("one endpoint: %q, %v", got, err)
+	}
+	seen := map[string]int{}
+	for range 4 {
+		got, err := client.dial("[fd00:10:96::1]:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen[got]++
+	}
+	if seen["five fd00:10:244::1"] != 2 || seen["six fd00:10:244::1"] != 2 {
+		t.Errorf("two endpoints by turns: %v", seen)
+	}
+	if got, err := client.dial("[fd00:198::80]:80"); err != nil || got != "outside fd00:198::11" {
+		t.Errorf("to the outside: %q, %v", got, err)
+	}
+	if got, err := four.dial("10.96.0.1:80"); err != nil || got != "four 10.244.0.1" {
+		t.Errorf("IPv4 beside it: %q, %v", got, err)
+	}
+	if list := h.run("ipnat -l", ""); !strings.Contains(list, "RDR fd00:10:244::6  8080  <- -> fd00:10:96::2   80    [fd00:10:244::9 ") {
+		t.Errorf("no session of IPv6 in\n%s", list)
+	}
+	h.run("ipnat -r -f -", rules[1]+"\n")
+	for range 3 {
+		if got, err := client.dial("[fd00:10:96::1]:80"); err != nil || !strings.HasPrefix(got, "five") {
+			t.Errorf("after an endpoint's removal: %q, %v", got, err)
+		}
+	}
+	h.run("ipnat -C", "")
+	if got, err := client.dial("[fd00:10:96::2]:80"); err == nil {
+		t.Errorf("without rules: %q", got)
 	}
 }
 
