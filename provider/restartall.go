@@ -18,8 +18,18 @@ import (
 // signalKilled ends a container that is not asked.
 const signalKilled = 9
 
-// endAll ends what runs, and decides on the next attempts when nothing does.
+// endAll ends what runs, and decides on the next attempts when nothing does. A
+// kubelet starts all containers whose turn it is before it sees that one of them
+// has ended; so none of them misses the round because another was quick.
 func (v view) endAll() step {
+	for _, r := range turn(v.pod, v.st, v.startFailed) {
+		if r.Phase != podinit.Waiting || isInit(v.pod, r.Name) {
+			continue
+		}
+		if s := v.drive(r); s.act == actStart {
+			return s
+		}
+	}
 	out, runs := wait(time.Time{}), false
 	for _, c := range translate.AllContainers(v.pod) {
 		r := v.st.Container(c.Name)

@@ -11,6 +11,7 @@ import (
 
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/translate"
+	"reddwarf.io/reddwarf/zones"
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
@@ -114,6 +115,39 @@ func TestRestartAllContainers(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	})
+}
+
+// TestRestartAllAfterAQuickEnd has a container end before the one after it has
+// started: that one still has its part in the round, if it can start.
+func TestRestartAllAfterAQuickEnd(t *testing.T) {
+	pod := podOfAllKinds()
+	exit := func(code int) *ledger.Exit { return &ledger.Exit{Code: code, FinishedAt: epoch} }
+	v := view{
+		now: epoch, wish: wishRun, pod: pod, zone: zones.Running, live: &podinit.State{Boot: "b"},
+		st: &ledger.State{Boot: "b", Initialized: true, RestartAll: ledger.RestartEnding, Containers: []ledger.Container{
+			{Name: "sidecar", Phase: podinit.Running}, {Name: "init", Phase: podinit.Exited, Exit: exit(0)},
+			{Name: "web", Phase: podinit.Exited, Exit: exit(42)}, {Name: "other", Phase: podinit.Waiting},
+		}},
+	}
+	if got, want := v.endAll(), (step{act: actStart, container: "other"}); got != want {
+		t.Errorf("first %+v, want %+v", got, want)
+	}
+	v.autostart = map[string]int{"other": 0} // until podinit has reported it
+	if got := v.endAll(); got.act == actRestartAll || got.act == actStart {
+		t.Errorf("while it starts: %+v", got)
+	}
+	v.autostart = nil
+	v.st.Container("sidecar").Phase, v.st.Container("sidecar").Exit = podinit.Exited, exit(137)
+	v.notBefore = map[step]time.Time{{act: actStart, container: "other"}: epoch.Add(time.Second)}
+	if got := v.endAll(); got.act != actRestartAll {
+		t.Errorf("if it cannot start: %+v", got)
+	}
+	// Before the init containers are done it is nobody's turn.
+	v.notBefore, v.st.Initialized = nil, false
+	v.st.Container("init").Exit = exit(42)
+	if got := v.endAll(); got.act != actRestartAll {
+		t.Errorf("while the init containers run: %+v", got)
+	}
 }
 
 // TestRestartAllContainersAgain: what was killed has no delay, and the one that
