@@ -120,8 +120,11 @@ func (s *Store) setupRoot(ctx context.Context) error {
 // dies with the images.
 func (s *Store) ImagesDir() string { return filepath.Join(s.dir, "images") }
 
+// PodsDir returns the directory that holds the zone paths of all pods.
+func (s *Store) PodsDir() string { return filepath.Join(s.dir, "pods") }
+
 // PodDir returns the zone path of a pod, whether or not it exists.
-func (s *Store) PodDir(uid string) string { return filepath.Join(s.dir, "pods", uid) }
+func (s *Store) PodDir(uid string) string { return filepath.Join(s.PodsDir(), uid) }
 
 func (s *Store) podName(uid string) string  { return s.name + "/pods/" + uid }
 func (s *Store) imageName(id string) string { return s.name + "/images/" + id }

@@ -400,7 +400,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 }
 
 func (a *agent) hostPods() *hostpods.Host {
-	return hostpods.New(a.host, filepath.Dir(a.store.PodDir("pod")), translate.ZonePrefix, a.PodinitNative)
+	return hostpods.New(a.host, a.store.PodsDir(), translate.ZonePrefix, a.PodinitNative)
 }
 
 // apiServer is HOST:PORT of the API server, or empty.

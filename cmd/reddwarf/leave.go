@@ -131,7 +131,7 @@ func (l *leaving) awaitAgentEnd(ctx context.Context) (unlock func(), err error) 
 // removeZones removes the zones that carry our mark, and the pods of the global
 // zone.
 func (l *leaving) removeZones(ctx context.Context) error {
-	dir := filepath.Dir(storage.New(l.host, storage.Config{Pool: l.Pool}).PodDir("pod"))
+	dir := storage.New(l.host, storage.Config{Pool: l.Pool}).PodsDir()
 	var host provider.Zones = zones.New(l.host, zones.Features{})
 	if _, err := os.Stat(dir); err == nil {
 		host = provider.WithHostPods(host, hostpods.New(l.host, dir, translate.ZonePrefix, l.PodinitNative))
@@ -247,8 +247,8 @@ func (l *leaving) removeFiles() error {
 	store := storage.New(l.host, storage.Config{Pool: l.Pool})
 	errs := []error{
 		os.RemoveAll(filepath.Join(l.DataDir, "pods")), removeEmpty(l.DataDir),
-		removeLinks(l.LogDir, store.PodDir("")), removeEmpty(l.LogDir),
-		removeEmpty(filepath.Dir(filepath.Dir(store.PodDir("pod")))), // zfs leaves a mount point that was asked for by name
+		removeLinks(l.LogDir, store.PodsDir()), removeEmpty(l.LogDir),
+		removeEmpty(filepath.Dir(store.PodsDir())), // zfs leaves a mount point that was asked for by name
 		removeEmpty(zones.DefaultScripts),
 	}
 	if !l.keepIdentity {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -30,7 +29,7 @@ func psCommand() *cobra.Command {
 				return err
 			}
 			host := command.Local{}
-			dir := filepath.Dir(storage.New(host, storage.Config{Pool: c.Pool}).PodDir("pod"))
+			dir := storage.New(host, storage.Config{Pool: c.Pool}).PodsDir()
 			return listPods(cmd.Context(), cmd.OutOrStdout(),
 				provider.WithHostPods(zones.New(host, zones.Features{}), hostpods.New(host, dir, translate.ZonePrefix, "")))
 		},
@@ -56,7 +55,7 @@ func listPods(ctx context.Context, out io.Writer, host podZones) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "NAMESPACE\tPOD\tSTATE\tID\tBRAND\tZONE")
 	for _, z := range all {
-		if !strings.HasPrefix(z.Name, "rdw-") {
+		if !strings.HasPrefix(z.Name, translate.ZonePrefix) {
 			continue
 		}
 		attrs, err := host.Attrs(ctx, z.Name)

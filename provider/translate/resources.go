@@ -142,28 +142,12 @@ func effective(pod *corev1.Pod, name corev1.ResourceName, limit bool) (int64, bo
 // have, as a kubelet does: never, or not now. reason is empty if it can.
 func Fits(pod *corev1.Pod, others []*corev1.Pod, node Node) (reason, message string) {
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-		capacity, ok := node.Capacity[name]
-		want, _ := effective(pod, name, false)
-		if !ok || want == 0 {
-			continue
-		}
-		var used int64
-		for _, p := range others {
-			n, _ := effective(p, name, false)
-			used += n
-		}
-		have := capacity.ScaledValue(-3)
-		unit := int64(1) // thousandths of a processor, bytes of memory
-		if name == corev1.ResourceMemory {
-			unit = 1000
-		}
-		switch {
-		case want > have:
+		switch b := balanceOf(pod, others, node, name); {
+		case b.want > b.have:
 			return corev1.PodReasonInfeasible,
-				fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, want/unit, have/unit)
-		case want+used > have:
-			return corev1.PodReasonDeferred,
-				fmt.Sprintf("Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, want/unit, used/unit, have/unit)
+				fmt.Sprintf("Node didn't have enough capacity: %s, requested: %d, capacity: %d", name, b.want/b.unit, b.have/b.unit)
+		case b.short():
+			return corev1.PodReasonDeferred, "Node didn't have enough resource: " + b.String()
 		}
 	}
 	return "", ""

@@ -11,31 +11,51 @@ import (
 // that did not know of another one yet, has not passed it. The reasons and the
 // order are those of a kubelet.
 func Room(pod *corev1.Pod, others []*corev1.Pod, node Node) *Refusal {
-	refuse := func(name corev1.ResourceName, want, used, have int64) *Refusal {
-		return &Refusal{ReasonOutOf + string(name), fmt.Sprintf(
-			"Pod was rejected: Node didn't have enough resource: %s, requested: %d, used: %d, capacity: %d", name, want, used, have)}
+	refuse := func(b balance) *Refusal {
+		return &Refusal{ReasonOutOf + string(b.name), "Pod was rejected: Node didn't have enough resource: " + b.String()}
 	}
 	if most, ok := node.Capacity[corev1.ResourcePods]; ok && int64(len(others)) >= most.Value() {
-		return refuse(corev1.ResourcePods, 1, int64(len(others)), most.Value())
+		return refuse(balance{corev1.ResourcePods, 1, int64(len(others)), most.Value(), 1})
 	}
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
-		capacity, ok := node.Capacity[name]
-		want, _ := effective(pod, name, false)
-		if !ok || want == 0 {
-			continue
-		}
-		var used int64
-		for _, p := range others {
-			n, _ := effective(p, name, false)
-			used += n
-		}
-		if have := capacity.ScaledValue(-3); want+used > have {
-			unit := int64(1000)
-			if name == corev1.ResourceCPU {
-				unit = 1 // a kubelet tells thousandths of a processor
-			}
-			return refuse(name, want/unit, used/unit, have/unit)
+		if b := balanceOf(pod, others, node, name); b.short() {
+			return refuse(b)
 		}
 	}
 	return nil
+}
+
+// balance is what a pod wants of a resource, what others have of it and what
+// the node has in all. unit is how many of these are one in a kubelet's texts.
+type balance struct {
+	name                   corev1.ResourceName
+	want, used, have, unit int64
+}
+
+// balanceOf weighs the requests of pods, in thousandths. Of a resource that the
+// node does not tell of nothing is wanted.
+func balanceOf(pod *corev1.Pod, others []*corev1.Pod, node Node, name corev1.ResourceName) balance {
+	b := balance{name: name, unit: 1000}
+	if name == corev1.ResourceCPU {
+		b.unit = 1 // a kubelet tells thousandths of a processor
+	}
+	capacity, ok := node.Capacity[name]
+	if !ok {
+		return b
+	}
+	b.have = capacity.ScaledValue(-3)
+	b.want, _ = effective(pod, name, false)
+	for _, p := range others {
+		n, _ := effective(p, name, false)
+		b.used += n
+	}
+	return b
+}
+
+// short reports whether the pod's wish cannot be met beside the others. Who
+// wants nothing gets it anywhere.
+func (b balance) short() bool { return b.want > 0 && b.want+b.used > b.have }
+
+func (b balance) String() string {
+	return fmt.Sprintf("%s, requested: %d, used: %d, capacity: %d", b.name, b.want/b.unit, b.used/b.unit, b.have/b.unit)
 }
