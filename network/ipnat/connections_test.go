@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -132,16 +131,7 @@ func (n *network) zone(id int, stub, addrs, routers string) string {
 	n.t.Helper()
 	link, name := fmt.Sprintf("rdw%d", id), fmt.Sprintf("z%d", id)
 	n.must("", "dladm", "create-vnic", "-t", "-l", stub, link)
-	proc := exec.CommandContext(n.t.Context(), "sleep", "600")
-	proc.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := proc.Start(); err != nil {
-		n.t.Fatal(err)
-	}
-	n.t.Cleanup(func() {
-		proc.Process.Kill() //nolint:errcheck // Wait tells
-		proc.Wait()         //nolint:errcheck // killed
-	})
-	netns := fmt.Sprintf("/proc/%d/ns/net", proc.Process.Pid)
+	netns, _ := nstest.New(n.t)
 	c := zones.LinkConfig{Physical: link}
 	for addr := range strings.FieldsSeq(addrs) {
 		c.Addresses = append(c.Addresses, netip.MustParsePrefix(addr))

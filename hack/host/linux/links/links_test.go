@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -100,19 +99,14 @@ type zone struct {
 	id    int
 	link  string
 	netns string
-	proc  *exec.Cmd
+	kill  func() // ends the zone's process
 }
 
 func (h host) boot(id int, addr string) *zone {
 	h.t.Helper()
 	z := &zone{t: h.t, h: h, name: fmt.Sprintf("z%d", id), id: id, link: fmt.Sprintf("rdw%d", id)}
 	h.run("dladm create-vnic -t -l stub0 " + z.link)
-	z.proc = exec.Command("sleep", "600")
-	z.proc.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := z.proc.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	z.netns = fmt.Sprintf("/proc/%d/ns/net", z.proc.Process.Pid)
+	z.netns, z.kill = nstest.New(h.t)
 	p := netip.MustParsePrefix(addr)
 	c := zones.LinkConfig{Physical: z.link, Allowed: []netip.Prefix{p}, Addresses: []netip.Prefix{p}, Routers: []netip.Addr{netip.MustParseAddr("10.244.0.1")}}
 	ctx := context.Background()
@@ -132,11 +126,6 @@ func (z *zone) halt() {
 	if err := z.h.m.Return(context.Background(), z.name, z.id); err != nil {
 		z.t.Error(err)
 	}
-}
-
-func (z *zone) kill() {
-	z.proc.Process.Kill() //nolint:errcheck // Wait tells
-	z.proc.Wait()         //nolint:errcheck // killed
 }
 
 // in runs f on a thread in the zone's network namespace.

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -107,12 +106,8 @@ func (h *host) zone(id int, stub, addr, router string) *zone {
 	h.t.Helper()
 	link := fmt.Sprintf("rdw%d", id)
 	h.run("dladm create-vnic -t -l "+stub+" "+link, "")
-	proc := exec.Command("sleep", "600")
-	proc.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := proc.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	z := &zone{h.t, fmt.Sprintf("/proc/%d/ns/net", proc.Process.Pid), strings.Split(addr, "/")[0]}
+	netns, end := nstest.New(h.t)
+	z := &zone{h.t, netns, strings.Split(addr, "/")[0]}
 	c := zones.LinkConfig{Physical: link, Addresses: []netip.Prefix{netip.MustParsePrefix(addr)}}
 	if router != "" {
 		c.Routers = []netip.Addr{netip.MustParseAddr(router)}
@@ -124,8 +119,7 @@ func (h *host) zone(id int, stub, addr, router string) *zone {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() {
-		proc.Process.Kill() //nolint:errcheck // Wait tells
-		proc.Wait()         //nolint:errcheck // killed
+		end()
 		if err := h.links.Return(ctx, name, id); err != nil {
 			h.t.Error(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -48,6 +49,24 @@ func Main(m *testing.M, prepare func() error) (done bool) {
 		os.Exit(1)
 	}
 	return true
+}
+
+// New makes another network namespace, which is what a zone has here. It returns
+// a file that stands for it until end is called, at the latest by the end of the
+// test.
+func New(t testing.TB) (file string, end func()) {
+	t.Helper()
+	holder := exec.Command("sleep", "600") //nolint:noctx // ended by end
+	holder.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	end = sync.OnceFunc(func() {
+		holder.Process.Kill() //nolint:errcheck // Wait tells
+		holder.Wait()         //nolint:errcheck // killed
+	})
+	t.Cleanup(end)
+	return fmt.Sprintf("/proc/%d/ns/net", holder.Process.Pid), end
 }
 
 // In runs f on a thread in the network namespace that a file such as
