@@ -83,7 +83,7 @@ func (w *worker) evictWith(end ledger.End) error {
 	if err != nil || !done {
 		return err
 	}
-	w.eventOn(pod, nil, corev1.EventTypeWarning, translate.ReasonEvicted, "%s", end.Message)
+	w.eventOn(pod, nil, corev1.EventTypeWarning, end.Reason, "%s", end.Message)
 	w.poke()
 	return nil
 }

@@ -37,7 +37,9 @@ func (p *Provider) CreatePod(ctx context.Context, pod *corev1.Pod) error {
 	// Two pods that come at once must not both be given what is left.
 	p.admission.Lock()
 	defer p.admission.Unlock()
-	w := newWorker(p, pod.DeepCopy(), p.accept(pod, node))
+	st, outside := p.accept(pod, node)
+	w := newWorker(p, pod.DeepCopy(), st)
+	w.outside = outside
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, ok := p.workers[uid]; ok {
@@ -50,27 +52,22 @@ func (p *Provider) CreatePod(ctx context.Context, pod *corev1.Pod) error {
 	return nil
 }
 
-// accept is the first record of a pod: its containers, or why it is refused.
-func (p *Provider) accept(pod *corev1.Pod, node translate.Node) ledger.State {
+// accept is the first record of a pod: its containers, or why it is refused. It
+// reports whether others have to make room before the pod is let in.
+func (p *Provider) accept(pod *corev1.Pod, node translate.Node) (st ledger.State, outside bool) {
 	now := time.Now()
-	st := ledger.State{Version: ledger.Version, UID: string(pod.UID), Accepted: now}
+	st = ledger.State{Version: ledger.Version, UID: string(pod.UID), Accepted: now}
 	if t := pod.Status.StartTime; t != nil && !t.IsZero() {
 		st.Accepted = t.Time // of an agent whose record was lost
 	}
 	for _, c := range translate.EveryContainer(pod) {
 		st.Containers = append(st.Containers, ledger.Container{Name: c.Name, Phase: podinit.Waiting})
 	}
-	r := translate.Admit(pod, node)
-	if r == nil && pod.Status.StartTime.IsZero() { // else it was let in before
-		r = translate.Room(pod, p.allocatedBeside(nil), p.c.Node)
+	why, outside := p.admit(pod, node)
+	if why != nil {
+		st.End = refusal(why, now)
 	}
-	if r == nil {
-		r = p.portsTaken(pod)
-	}
-	if r != nil {
-		st.End = &ledger.End{Phase: corev1.PodFailed, Reason: r.Reason, Message: r.Message, At: now, Refused: true}
-	}
-	return st
+	return st, outside
 }
 
 // labelled is the node with the labels that it has by now.

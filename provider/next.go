@@ -94,6 +94,9 @@ type view struct {
 	st   *ledger.State
 	zone zones.State
 
+	// outside is set while the pod waits for room.
+	outside bool
+
 	// live is podinit's newest state, nil if none was seen in this boot.
 	live *podinit.State
 
@@ -144,6 +147,9 @@ const killWait = 2 * time.Second
 func next(v view) step {
 	switch v.wish {
 	case wishRun:
+		if v.outside {
+			return wait(time.Time{})
+		}
 		return v.run()
 	case wishStop:
 		return v.stop()

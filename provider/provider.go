@@ -348,7 +348,7 @@ func (p *Provider) named(namespace, name string) *worker {
 
 // forget drops a worker whose pod has left nothing behind.
 func (p *Provider) forget(w *worker) {
-	defer p.retryResizes()
+	defer p.roomMade()
 	p.c.Cluster.Unregister(types.UID(w.uid))
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -105,19 +105,6 @@ func (p *Provider) allocatedBeside(not *worker) []*corev1.Pod {
 	return out
 }
 
-// retryResizes lets pods whose wishes are deferred ask again: another pod has
-// left.
-func (p *Provider) retryResizes() {
-	for _, w := range p.all() {
-		w.mu.Lock()
-		deferred := w.st.Pending != nil && w.st.Pending.Reason == corev1.PodReasonDeferred
-		w.mu.Unlock()
-		if deferred {
-			w.poke()
-		}
-	}
-}
-
 // resizes reports whether the running zone lacks what the pod was granted.
 func resizes(st *ledger.State) bool {
 	return st.Applied != nil && st.Allocated != nil && !st.Applied.Equal(st.Allocated)

@@ -38,6 +38,7 @@ type worker struct {
 	stale   bool         // something that the volumes show has changed
 	renamed []string     // containers whose image was changed
 	erased  bool         // the record is gone for good and must not come back
+	outside bool         // not let in: others have to make room first
 	live    *podinit.State
 	changed chan struct{} // closed when st changes, and replaced
 	waiting map[string]translate.Waiting
@@ -56,6 +57,7 @@ type worker struct {
 	failed    map[step]failure
 	watcher   *watcher
 	probers   map[probeKey]*prober
+	free      bool // it has let go of its part of the node
 	ended     bool
 }
 
@@ -197,7 +199,7 @@ func (w *worker) observed() translate.Observed {
 	defer w.mu.Unlock()
 	return translate.Observed{
 		Pod: w.pod, Node: w.p.c.Node, State: w.st.Clone(), Now: time.Now(),
-		ZoneRuns: runs && w.st.Boot != "", Spares: spares(&w.st), Waiting: maps.Clone(w.waiting),
+		ZoneRuns: runs && w.st.Boot != "", Spares: spares(&w.st), Waiting: maps.Clone(w.waiting), Outside: w.outside,
 	}
 }
 
@@ -220,6 +222,7 @@ func (w *worker) run(ctx context.Context) {
 		}
 		w.followProbes(ctx, v)
 		w.takeInRefusals(ctx, v)
+		w.noteRoom(v.st, v.zone)
 		s := next(v)
 		if v.zone == zones.Running && v.live == nil {
 			w.p.status.enqueueLate(w.uid) // podinit is about to say what its containers do
@@ -245,7 +248,7 @@ func (w *worker) run(ctx context.Context) {
 // look collects what the next decision is made from. What podinit reported is
 // in the record before anything is decided on it.
 func (w *worker) look(ctx context.Context) (view, error) {
-	if err := w.grant(); err != nil {
+	if err := errors.Join(w.grant(), w.enter()); err != nil {
 		return view{}, err
 	}
 	z := w.p.survey.zone(w.zone)
@@ -274,7 +277,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	st := w.st.Clone()
 	v := view{
 		now: now, wish: wishRun, pod: w.pod, st: &st, zone: z.State, live: w.live,
-		have: w.have, gone: w.gone, autostart: w.autostart,
+		have: w.have, gone: w.gone, autostart: w.autostart, outside: w.outside,
 		hooks: map[hook]bool{}, stops: maps.Clone(w.stops), refreshAt: w.refreshAt,
 		notBefore: map[step]time.Time{},
 	}

@@ -37,9 +37,13 @@ func (o Observed) conditions(s corev1.PodStatus) []corev1.PodCondition {
 	}
 	disrupted := o.State.End != nil && o.State.End.Disrupted
 	if disrupted { // others write this one, too
-		own = append(own, corev1.PodCondition{
+		c := corev1.PodCondition{
 			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonTerminationByKubelet, Message: o.State.End.Message,
-		})
+		}
+		if o.State.End.Reason == ReasonPreempting {
+			c.Message = preemptCondition
+		}
+		own = append(own, c)
 	}
 	var out []corev1.PodCondition
 	for _, c := range own {

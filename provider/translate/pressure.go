@@ -22,10 +22,6 @@ type Consumer struct {
 	Stats statsv1alpha1.PodStats
 }
 
-// criticalPriority is the least of the priorities that Kubernetes keeps for what a
-// cluster cannot do without.
-const criticalPriority = 2_000_000_000
-
 // Victim returns the index of the pod that is evicted first where a resource is
 // short, or -1 if there is none that may be. The order is a kubelet's: who uses
 // more than it requested, then who has the lower priority, then who is farther above
@@ -33,7 +29,7 @@ const criticalPriority = 2_000_000_000
 func Victim(all []Consumer, name corev1.ResourceName) int {
 	var candidates []int
 	for i, c := range all {
-		if priority(c.Pod) < criticalPriority {
+		if !Critical(c.Pod) {
 			candidates = append(candidates, i)
 		}
 	}

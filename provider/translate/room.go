@@ -6,6 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
+// weighed are the resources that pods share, in the order of a kubelet.
+var weighed = [...]corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage}
+
 // Room returns why node has no room for pod beside others, or nil. The scheduler
 // sees to that; a pod that was placed by its nodeName alone, or by a scheduler
 // that did not know of another one yet, has not passed it. The reasons and the
@@ -17,7 +20,7 @@ func Room(pod *corev1.Pod, others []*corev1.Pod, node Node) *Refusal {
 	if most, ok := node.Capacity[corev1.ResourcePods]; ok && int64(len(others)) >= most.Value() {
 		return refuse(balance{corev1.ResourcePods, 1, int64(len(others)), most.Value(), 1})
 	}
-	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourceEphemeralStorage} {
+	for _, name := range weighed {
 		if b := balanceOf(pod, others, node, name); b.short() {
 			return refuse(b)
 		}

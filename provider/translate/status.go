@@ -48,6 +48,10 @@ type Observed struct {
 	// ZoneRuns tells whether the pod's zone is up: its sandbox and network.
 	ZoneRuns bool
 
+	// Outside is set while others have to make room for the pod: it was not let in
+	// yet and has not started.
+	Outside bool
+
 	// Spares is how many ephemeral containers a pod can have.
 	Spares int
 
@@ -62,8 +66,10 @@ type Observed struct {
 func Status(o Observed) corev1.PodStatus {
 	s := *o.Pod.Status.DeepCopy()
 	s.ObservedGeneration = o.Pod.Generation
-	started := metav1.NewTime(o.State.Accepted.UTC().Truncate(time.Second))
-	s.StartTime = &started
+	if !o.Outside {
+		started := metav1.NewTime(o.State.Accepted.UTC().Truncate(time.Second))
+		s.StartTime = &started
+	}
 	s.HostIP, s.HostIPs = "", nil
 	for _, ip := range o.Node.HostIPs {
 		s.HostIPs = append(s.HostIPs, corev1.HostIP{IP: ip.String()})
