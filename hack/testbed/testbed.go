@@ -40,6 +40,10 @@ type Options struct {
 	// Progress gets a line for each step, for people.
 	Progress io.Writer
 
+	// FeatureGates are the cluster's, such as A=true,B=false, where they are not
+	// the defaults.
+	FeatureGates string
+
 	// RegistryFlags are added to the command line of `images serve`.
 	RegistryFlags []string
 }
@@ -108,7 +112,7 @@ func (b *Bed) startRegistry(o Options) error {
 
 func (b *Bed) start(ctx context.Context, o Options) error {
 	b.say("starting etcd, kube-apiserver, kube-controller-manager and kube-scheduler (log: %s)", b.path("cluster.log"))
-	err := b.spawn("cluster", b.devcluster, "up", "--dir", b.path("cluster"), "--bind", APIServer, "--advertise", APIServer)
+	err := b.spawn("cluster", b.devcluster, "up", "--dir", b.path("cluster"), "--bind", APIServer, "--advertise", APIServer, "--feature-gates", o.FeatureGates)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ func (c Config) APIServerArgs(etcd string) []string {
 		"--requestheader-group-headers=X-Remote-Group",
 		"--requestheader-username-headers=X-Remote-User",
 	}
+	if c.FeatureGates != "" {
+		args = append(args, "--feature-gates="+c.FeatureGates)
+	}
 	if c.Advertised() {
 		return append(args, "--advertise-address="+c.Advertise.String())
 	}

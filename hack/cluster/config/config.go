@@ -19,6 +19,10 @@ type Config struct {
 	Port        int          // of the API server, on Bind
 	ServiceCIDR netip.Prefix // addresses of Services; its first host is the API server's
 	PodCIDR     netip.Prefix // nodes get /24 pieces of it
+
+	// FeatureGates is a list such as A=true,B=false, empty for the defaults. The
+	// components are one process, so all of them have the same.
+	FeatureGates string
 }
 
 // Validate lists everything that is wrong with c.

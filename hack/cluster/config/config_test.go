@@ -66,6 +66,8 @@ func TestAPIServerArgs(t *testing.T) {
 			[]string{"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"}, nil},
 		{"none", func(c *Config) { c.Bind, c.Advertise = netip.MustParseAddr("127.0.0.1"), netip.Addr{} },
 			[]string{"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"}, nil},
+		{"feature gates", func(c *Config) { c.FeatureGates = "A=true,B=false" }, []string{"--feature-gates=A=true,B=false"}, nil},
+		{"no feature gates", func(*Config) {}, nil, []string{"--feature-gates="}},
 		{"as promised", func(*Config) {}, []string{
 			"--etcd-servers=https://127.0.0.1:1", "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
 			"--enable-bootstrap-token-auth=true", "--kubelet-certificate-authority=/d/pki/ca.crt",

@@ -55,6 +55,7 @@ func up(ctx context.Context, args []string, _, stderr io.Writer) error {
 	fs.IntVar(&c.Port, "port", 6443, "its port")
 	fs.TextVar(&c.ServiceCIDR, "service-cidr", c.ServiceCIDR, "addresses of Services")
 	fs.TextVar(&c.PodCIDR, "pod-cidr", c.PodCIDR, "addresses of pods; each node gets a /24")
+	fs.StringVar(&c.FeatureGates, "feature-gates", "", "`list` of gates to set, such as A=true,B=false")
 	withParent := fs.Bool("die-with-parent", false, "stop as by SIGTERM when the process that started this one ends, however it ends")
 	if err := parse(fs, args, stderr); err != nil {
 		return err
