@@ -97,17 +97,13 @@ func container(pod *corev1.Pod, name string) *corev1.Container {
 
 // stopSignal is what the pod or the image wants a container to be stopped by.
 func (w *worker) stopSignal(pod *corev1.Pod, name string) string {
-	if c := container(pod, name); c != nil && c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
-		return string(*c.Lifecycle.StopSignal)
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r := w.st.Container(name); r != nil && r.Image != nil && r.Image.StopSignal != "" {
-		if _, err := podinit.ParseSignal(r.Image.StopSignal); err == nil {
-			return r.Image.StopSignal
-		}
+	var image *ledger.Image
+	if r := w.st.Container(name); r != nil {
+		image = r.Image
 	}
-	return "SIGTERM"
+	return string(translate.StopSignal(container(pod, name), image))
 }
 
 // bringDown performs the steps of zoneadm and zonecfg towards no zone.

@@ -133,7 +133,6 @@ func Container(in Input, c *corev1.Container) (podinit.Container, error) {
 		TTY:                    c.TTY,
 		Stdin:                  c.Stdin,
 		StdinOnce:              c.StdinOnce,
-		StopSignal:             stopSignal(c, image),
 		TerminationMessagePath: c.TerminationMessagePath,
 	}
 	if err := secure(&pc, in.Pod, c); err != nil {
@@ -197,13 +196,6 @@ func workingDir(c *corev1.Container, image *ledger.Image) string {
 		return path.Join("/", image.WorkingDir)
 	}
 	return "/"
-}
-
-func stopSignal(c *corev1.Container, image *ledger.Image) string {
-	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
-		return string(*c.Lifecycle.StopSignal)
-	}
-	return image.StopSignal
 }
 
 // mounts returns the container's volume mounts in the pod's order, shorter

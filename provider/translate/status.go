@@ -249,7 +249,7 @@ func (o Observed) container(c *corev1.Container, r *ledger.Container) corev1.Con
 }
 
 // details are what a kubelet says of a container that has been made: what it
-// was granted and what it has, as whom it runs, and its mounts.
+// was granted and what it has, as whom it runs, what it ends by, and its mounts.
 func (o Observed) details(s *corev1.ContainerStatus, c *corev1.Container, r *ledger.Container) {
 	s.VolumeMounts = volumeMountStatus(c)
 	if s.ContainerID == "" {
@@ -264,6 +264,7 @@ func (o Observed) details(s *corev1.ContainerStatus, c *corev1.Container, r *led
 		has = applied
 	}
 	s.AllocatedResources, s.Resources = granted.Requests, &has
+	s.StopSignal = stopSignalStatus(o.Pod, c, r.Image)
 	if u := r.User; u != nil {
 		s.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: u.UID, GID: u.GID, SupplementalGroups: u.Groups}}
 	}

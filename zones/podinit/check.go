@@ -7,7 +7,6 @@ import (
 	"math"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -102,11 +101,6 @@ func (c Container) Validate() error {
 	}
 	if c.TerminationMessagePath != "" && !absolute(c.TerminationMessagePath) {
 		fault("termination message path %q is not absolute", c.TerminationMessagePath)
-	}
-	if c.StopSignal != "" {
-		if _, err := ParseSignal(c.StopSignal); err != nil {
-			errs = append(errs, err)
-		}
 	}
 	for _, id := range slices.Concat(ids(c.RunAsUser), ids(c.RunAsGroup), c.SupplementalGroups) {
 		if id < 0 || id > 1<<31-1 {
@@ -248,31 +242,6 @@ func (c ContainerState) validate() error {
 
 func sane(t time.Time) bool {
 	return t.IsZero() || t.Year() >= 1970 && t.Year() <= 9999
-}
-
-// Signal is a signal by its name, because numbers differ between systems. The
-// zone's side translates it.
-type Signal string
-
-// ParseSignal accepts "SIGTERM", "TERM", "15" and "SIGRTMIN+3", in any case.
-func ParseSignal(s string) (Signal, error) {
-	up := strings.ToUpper(s)
-	if n, err := strconv.Atoi(up); err == nil {
-		if n > 0 && n < 65 {
-			return Signal(strconv.Itoa(n)), nil
-		}
-		return "", fmt.Errorf("bad signal %q", s)
-	}
-	up = "SIG" + strings.TrimPrefix(up, "SIG")
-	if len(up) > 12 || len(up) < 5 {
-		return "", fmt.Errorf("bad signal %.32q", s)
-	}
-	for _, c := range []byte(up) {
-		if !(c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '-') {
-			return "", fmt.Errorf("bad signal %.32q", s)
-		}
-	}
-	return Signal(up), nil
 }
 
 func (u ContainerUsage) validate() error {

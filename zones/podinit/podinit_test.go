@@ -29,7 +29,7 @@ func TestSpecReportsEveryFault(t *testing.T) {
 		Containers: []podinit.Container{
 			{Name: "web"}, {Name: "web", Args: []string{"x"}},
 			{
-				Name: "a/b", Attempt: -1, Args: []string{"a\x00"}, Dir: "rel", StopSignal: "SIG TERM", RunAsUser: &bad,
+				Name: "a/b", Attempt: -1, Args: []string{"a\x00"}, Dir: "rel", RunAsUser: &bad,
 				TerminationMessagePath: "x", Mounts: []podinit.Mount{
 					{Target: "/a"}, {Volume: "v", File: "f", Target: "/b"}, {Volume: "v", Target: "c"}, {Volume: "../v", Target: "/d"},
 					{File: "../f", Target: "/e"}, {Volume: "v", SubPath: "x/../..", Target: "/f"}, {Volume: "v", SubPath: "/x", Target: "/g"}, {Volume: "v", Target: "/."},
@@ -43,7 +43,7 @@ func TestSpecReportsEveryFault(t *testing.T) {
 	}
 	for _, want := range []string{
 		"version 9", `pod uid "../x"`, `hostname "a b"`, `interface "-x"`, "no program", `"web": twice`, `bad name "a/b"`, "attempt -1", "NUL",
-		`directory "rel"`, `signal "SIG TERM"`, "id -1", `path "x"`, `mount "/a"`, `mount "/b"`, `mount "c"`, `mount "/d"`, `mount "/e"`, `mount "/f"`, `mount "/g"`, `mount "/."`,
+		`directory "rel"`, "id -1", `path "x"`, `mount "/a"`, `mount "/b"`, `mount "c"`, `mount "/d"`, `mount "/e"`, `mount "/f"`, `mount "/g"`, `mount "/."`,
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error lacks %q:\n%v", want, err)
@@ -145,6 +145,8 @@ func TestReadStateRefusesWhatAZoneMayPutThere(t *testing.T) {
 func TestParseSignal(t *testing.T) {
 	for in, want := range map[string]podinit.Signal{
 		"SIGTERM": "SIGTERM", "term": "SIGTERM", "15": "15", "SIGRTMIN+3": "SIGRTMIN+3", "": "", "0": "", "-9": "", "65": "", "SIG": "", "SIG TERM": "", "SIGTERM\n": "",
+		"cld": "SIGCLD", "SIGSTKFLT": "SIGSTKFLT", "RTMAX": "SIGRTMAX", "SIGRTMAX-14": "SIGRTMAX-14", "SIGNOPE": "", "SIGSIGTERM": "",
+		"SIGRTMIN-3": "", "SIGRTMIN+0": "", "SIGRTMIN+03": "", "SIGRTMIN+99": "", "SIGRTMIN3": "", "SIGRTMAX--1": "",
 	} {
 		got, err := podinit.ParseSignal(in)
 		if got != want || (err == nil) != (want != "") {

@@ -120,8 +120,7 @@ type Container struct {
 	Stdin     bool `json:"stdin,omitempty"`
 	StdinOnce bool `json:"stdinOnce,omitempty"`
 
-	StopSignal string  `json:"stopSignal,omitempty"` // name such as SIGTERM; empty means SIGTERM
-	Mounts     []Mount `json:"mounts,omitempty"`
+	Mounts []Mount `json:"mounts,omitempty"`
 
 	// TerminationMessagePath is a file in the container's root that podinit
 	// makes before the start and reads, bounded, after the exit.

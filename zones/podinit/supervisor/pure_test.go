@@ -153,6 +153,7 @@ func TestEnvironment(t *testing.T) {
 func TestSignalNumber(t *testing.T) {
 	for in, want := range map[string]syscall.Signal{
 		"SIGTERM": syscall.SIGTERM, "37": 37, "SIGRTMIN": 34, "SIGRTMIN+3": 37, "SIGRTMAX-1": 63,
+		"SIGCLD": syscall.SIGCHLD, "SIGIOT": syscall.SIGABRT, "SIGPOLL": syscall.SIGIO, "SIGSTKFLT": 16, "SIGRTMIN+15": 49, "SIGRTMAX-14": 50,
 		"SIGRTMIN-1": 0, "SIGRTMAX+1": 0, "SIGRTMIN+99": 0, "SIGNOPE": 0, "SIGRTMINx": 0,
 	} {
 		got, ok := signalNumber(podinit.Signal(in))

@@ -38,7 +38,8 @@ func realTime(offset string, base, sign int) (syscall.Signal, bool) {
 	return syscall.Signal(sig), sig >= rtMin && sig <= rtMax
 }
 
-// signalNames has the signals that both systems know, by this system's numbers.
+// signalNames has the signals that Kubernetes has names for, by this system's
+// numbers.
 func signalNames() map[string]syscall.Signal {
 	names := map[string]syscall.Signal{
 		"SIGHUP": syscall.SIGHUP, "SIGINT": syscall.SIGINT, "SIGQUIT": syscall.SIGQUIT, "SIGILL": syscall.SIGILL,
@@ -49,6 +50,10 @@ func signalNames() map[string]syscall.Signal {
 		"SIGTTOU": syscall.SIGTTOU, "SIGURG": syscall.SIGURG, "SIGXCPU": syscall.SIGXCPU, "SIGXFSZ": syscall.SIGXFSZ,
 		"SIGVTALRM": syscall.SIGVTALRM, "SIGPROF": syscall.SIGPROF, "SIGWINCH": syscall.SIGWINCH,
 		"SIGIO": syscall.SIGIO, "SIGPWR": syscall.SIGPWR, "SIGSYS": syscall.SIGSYS,
+		"SIGCLD": syscall.SIGCLD, "SIGIOT": syscall.SIGIOT, "SIGPOLL": syscall.SIGPOLL,
+	}
+	if stackFault != 0 {
+		names["SIGSTKFLT"] = stackFault
 	}
 	return names
 }
