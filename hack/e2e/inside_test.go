@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +68,12 @@ func TestSecurityContext(t *testing.T) {
 	}
 }
 
-// TestStopSignal stops containers with the signal of their image. The one that a
-// container's lifecycle may name is behind a gate of the API server that is off.
+// trapping is a container's program that says by which signal it was stopped.
+const trapping = `for s in TERM USR1; do trap "echo $s >/dev/termination-log; exit 3" $s; done; echo ready; while :; do sleep 0.1; done`
+
+// TestStopSignal stops containers with the signal that they name, or their image.
+// What a kubelet says of it in the status shows that the cluster has the feature;
+// so other pods have nothing of it there.
 func TestStopSignal(t *testing.T) {
 	base, err := images.Busybox()
 	if err != nil {
@@ -91,39 +96,64 @@ func TestStopSignal(t *testing.T) {
 	if err := remote.Write(ref, img, remote.WithContext(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct{ name, image, want string }{
-		{"signal-default", busyboxImage, "TERM"},
-		{"signal-image", full, "USR1"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			script := `for s in TERM USR1; do trap "echo $s >/dev/termination-log; exit 3" $s; done; echo ready; while :; do sleep 0.1; done`
-			apply(t, pod(tt.name, tt.image, "terminationGracePeriodSeconds: 30\nrestartPolicy: Never",
-				fmt.Sprintf("command: [\"sh\", \"-c\", %q]\n", script)))
-			waitPod(t, tt.name, "a ready pod", ready)
-			err := bed.Eventually(t.Context(), time.Minute, "the traps", func(ctx context.Context) error {
-				out, err := bed.Kubectl(ctx, "logs", tt.name)
+	type container struct{ name, image, named, want, status string }
+	tests := []struct {
+		name       string
+		containers []container
+	}{
+		{"signal-unnamed", []container{{"plain", busyboxImage, "", "TERM", ""}, {"image", full, "", "USR1", ""}}},
+		{"signal-named", []container{
+			{"plain", busyboxImage, "", "TERM", "SIGTERM"}, {"image", full, "", "USR1", "SIGUSR1"},
+			{"named", busyboxImage, "SIGUSR1", "USR1", "SIGUSR1"}, {"both", full, "SIGTERM", "TERM", "SIGTERM"},
+		}},
+	}
+	for _, tt := range tests {
+		manifest := "apiVersion: v1\nkind: Pod\nmetadata: {name: " + tt.name + "}\nspec:" + onNode +
+			"\n  os: {name: linux}\n  terminationGracePeriodSeconds: 30\n  restartPolicy: Never\n  containers:\n"
+		for _, c := range tt.containers {
+			manifest += fmt.Sprintf("  - {name: %s, image: %q, command: [sh, -c, %q]", c.name, c.image, trapping)
+			if c.named != "" {
+				manifest += ", lifecycle: {stopSignal: " + c.named + "}"
+			}
+			manifest += "}\n"
+		}
+		apply(t, manifest)
+	}
+	for _, tt := range tests {
+		p := waitPod(t, tt.name, "a ready pod", ready)
+		for i, c := range tt.containers {
+			eventually(t, time.Minute, "the traps", func(ctx context.Context) error {
+				out, err := bed.Kubectl(ctx, "logs", tt.name, "-c", c.name)
 				if err == nil && !strings.Contains(out, "ready") {
 					err = fmt.Errorf("the container says %q", out)
 				}
 				return err
 			})
-			if err != nil {
-				t.Fatal(err)
+			got := ""
+			if s := p.Status.ContainerStatuses[i].StopSignal; s != nil {
+				got = string(*s)
 			}
-			// A finalizer keeps the object for its last status.
-			kubectl(t, "patch", "pod", tt.name, "-p", `{"metadata":{"finalizers":["example.org/kept"]}}`)
-			t.Cleanup(func() {
-				bed.Kubectl(context.Background(), "patch", "pod", tt.name, "-p", `{"metadata":{"finalizers":null}}`)
-			})
-			kubectl(t, "delete", "pod", tt.name, "--wait=false")
-			p := waitPod(t, tt.name, "the container's end", func(p *corev1.Pod) bool {
-				return p.Status.ContainerStatuses[0].State.Terminated != nil
-			})
-			end := p.Status.ContainerStatuses[0].State.Terminated
-			if strings.TrimSpace(end.Message) != tt.want || end.ExitCode != 3 {
-				t.Errorf("the container ended with %+v, want signal %s", end, tt.want)
+			if p.Status.ContainerStatuses[i].Name != c.name || got != c.status {
+				t.Errorf("%s: the status of container %s has stop signal %q, want %q", tt.name, c.name, got, c.status)
 			}
+		}
+		// A finalizer keeps the object for its last status.
+		kubectl(t, "patch", "pod", tt.name, "-p", `{"metadata":{"finalizers":["example.org/kept"]}}`)
+		t.Cleanup(func() {
+			bed.Kubectl(context.Background(), "patch", "pod", tt.name, "-p", `{"metadata":{"finalizers":null}}`)
 		})
+		kubectl(t, "delete", "pod", tt.name, "--wait=false")
+	}
+	for _, tt := range tests {
+		p := waitPod(t, tt.name, "the containers' end", func(p *corev1.Pod) bool {
+			return !slices.ContainsFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.State.Terminated == nil })
+		})
+		for i, c := range tt.containers {
+			end := p.Status.ContainerStatuses[i].State.Terminated
+			if strings.TrimSpace(end.Message) != c.want || end.ExitCode != 3 {
+				t.Errorf("%s: container %s ended with %+v, want signal %s", tt.name, c.name, end, c.want)
+			}
+		}
 	}
 }
 

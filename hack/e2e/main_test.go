@@ -43,7 +43,10 @@ func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	var err error
-	bed, err = testbed.Start(ctx, testbed.Options{Progress: os.Stdout, RegistryFlags: hostImage()})
+	bed, err = testbed.Start(ctx, testbed.Options{
+		Progress: os.Stdout, RegistryFlags: hostImage(),
+		FeatureGates: "ContainerStopSignals=true", // or no pod can name a stop signal
+	})
 	if err != nil {
 		fmt.Println("e2e:", err)
 		return 1
