@@ -470,6 +470,22 @@ func (w *world) mustBeGone() {
 	if records, corrupt, _ := store.Load(); len(records)+len(corrupt) > 0 {
 		w.t.Errorf("records left: %v %v", records, corrupt)
 	}
+	if w.p != nil {
+		w.mustBeForgotten()
+	}
+}
+
+// mustBeForgotten checks that the agent keeps nothing of pods that are gone.
+func (w *world) mustBeForgotten() {
+	w.t.Helper()
+	w.p.mu.Lock()
+	workers := len(w.p.workers)
+	w.p.mu.Unlock()
+	w.p.status.mu.Lock()
+	defer w.p.status.mu.Unlock()
+	if answers := len(w.p.status.sent); workers > 0 || answers > 0 {
+		w.t.Errorf("the agent still has %d workers and %d answers of the API server", workers, answers)
+	}
 }
 
 // mustBeRecorded checks that the host has nothing of a pod without a record.

@@ -351,9 +351,13 @@ func (p *Provider) forget(w *worker) {
 	defer p.roomMade()
 	p.c.Cluster.Unregister(types.UID(w.uid))
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.workers[w.uid] == w {
+	ours := p.workers[w.uid] == w
+	if ours {
 		delete(p.workers, w.uid)
+	}
+	p.mu.Unlock()
+	if ours {
+		p.status.forget(w.uid)
 	}
 }
 

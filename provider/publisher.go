@@ -27,7 +27,7 @@ type publisher struct {
 	queue workqueue.TypedRateLimitingInterface[string]
 
 	mu   sync.Mutex
-	sent map[string]*corev1.Pod // newest answer of the API server, by UID
+	sent map[string]*corev1.Pod // newest answer of the API server, by UID; of pods that have a worker
 }
 
 const (
@@ -83,7 +83,7 @@ func (b *publisher) one(ctx context.Context) bool {
 	defer b.queue.Done(uid)
 	w := b.p.worker(uid)
 	if w == nil {
-		b.forget(uid)
+		b.queue.Forget(uid)
 		return true
 	}
 	if err := b.publish(ctx, w); err != nil {
@@ -97,6 +97,18 @@ func (b *publisher) one(ctx context.Context) bool {
 	return true
 }
 
+// keep remembers an answer. A worker that has been dropped meanwhile is not there to
+// have it forgotten.
+func (b *publisher) keep(w *worker, answer *corev1.Pod) {
+	answer.ManagedFields = nil // nobody reads them, and they are often half of a pod
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.p.worker(w.uid) == w {
+		b.sent[w.uid] = answer
+	}
+}
+
+// forget drops the answer, as its pod's worker is dropped or it is too old.
 func (b *publisher) forget(uid string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -136,9 +148,7 @@ func (b *publisher) publish(ctx context.Context, w *worker) error {
 		case err != nil:
 			return err
 		}
-		b.mu.Lock()
-		b.sent[w.uid] = answer
-		b.mu.Unlock()
+		b.keep(w, answer)
 	}
 	if translate.Over(o.State) && !o.State.Acknowledged {
 		return w.change(func(st *ledger.State) { st.Acknowledged = st.End != nil })

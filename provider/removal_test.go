@@ -58,6 +58,26 @@ func TestGrace(t *testing.T) {
 	}
 }
 
+// TestAnswersOfGonePods: what the API server said of a pod goes with its worker, and
+// an answer that comes later is not kept.
+func TestAnswersOfGonePods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		pod := w.create(testPod())
+		settle(time.Second)
+		worker := w.p.worker(string(pod.UID))
+		w.p.status.mu.Lock()
+		if n := len(w.p.status.sent); n != 1 {
+			t.Errorf("while the pod runs, %d answers are kept, want 1", n)
+		}
+		w.p.status.mu.Unlock()
+		w.p.forget(worker) // as its last step does
+		w.mustBeForgotten()
+		w.p.status.keep(worker, pod.DeepCopy())
+		w.mustBeForgotten()
+	})
+}
+
 // TestStuckZoneBlocksNobody has a zone whose halt fails for a long time.
 func TestStuckZoneBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
