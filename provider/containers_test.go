@@ -9,8 +9,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-
-	"reddwarf.io/reddwarf/zones"
 )
 
 func TestPodEnds(t *testing.T) {
@@ -41,9 +39,7 @@ func TestPodEnds(t *testing.T) {
 				if e := s.ContainerStatuses[0].State.Terminated; e == nil || e.ExitCode != last {
 					t.Errorf("state is %+v", s.ContainerStatuses[0].State)
 				}
-				if z := w.host.state(testZone); z != zones.Installed {
-					t.Errorf("zone is %s; it should be halted and kept for its logs", z)
-				}
+				w.mustBeLetGo(testUID)
 				if !w.p.worker(testUID).observed().State.Acknowledged {
 					t.Error("the end is not recorded as acknowledged")
 				}

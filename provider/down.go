@@ -10,7 +10,9 @@ import (
 	"reddwarf.io/reddwarf/zones/podinit"
 )
 
-// stop takes the zone down and leaves everything else.
+// stop takes the zone down and lets go of what an ended pod does not need, as a
+// kubelet takes down its sandbox and its volumes. Its logs, its record and its
+// status stay until it is deleted.
 func (v view) stop() step {
 	switch v.zone {
 	case zones.Running:
@@ -25,10 +27,34 @@ func (v view) stop() step {
 	if v.booted() {
 		return v.try(actLost, "")
 	}
-	if v.exposed() {
+	switch {
+	case v.st.Released, v.st.End.Refused: // there is nothing, or never was
+		return wait(time.Time{})
+	case v.exposed():
 		return v.try(actConceal, "") // the scheduler gives them to the next pod
 	}
-	return wait(time.Time{})
+	if s, undone := v.unconfigure(); !undone {
+		return s
+	}
+	switch {
+	case !v.gone.link:
+		return v.try(actUnlink, "")
+	case !v.gone.roots:
+		return v.try(actReclaim, "")
+	}
+	return v.try(actRelease, "")
+}
+
+// unconfigure removes the configuration of a zone that does not run. It reports
+// whether there is none.
+func (v view) unconfigure() (s step, undone bool) {
+	switch v.zone {
+	case zones.Installed, zones.Incomplete:
+		return v.try(actUninstall, ""), false
+	case zones.Configured:
+		return v.try(actUnconfigure, ""), false
+	}
+	return step{}, true
 }
 
 // exposed reports whether ports of the host may lead to the pod.
@@ -128,11 +154,8 @@ func (v view) remove() step {
 	if v.booted() {
 		return v.try(actLost, "") // the exit codes are in the datasets
 	}
-	switch v.zone {
-	case zones.Installed, zones.Incomplete:
-		return v.try(actUninstall, "")
-	case zones.Configured:
-		return v.try(actUnconfigure, "")
+	if s, undone := v.unconfigure(); !undone {
+		return s
 	}
 	switch {
 	case v.exposed():

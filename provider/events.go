@@ -101,7 +101,7 @@ func faultText(s step, f *fault) string {
 
 func sandboxReason(a action) string {
 	switch a {
-	case actHalt, actUninstall, actUnconfigure, actConceal, actUnlink, actErase, actRelease, actKill, actSignal, actForget:
+	case actHalt, actUninstall, actUnconfigure, actConceal, actUnlink, actReclaim, actErase, actRelease, actKill, actSignal, actForget:
 		return "FailedKillPod"
 	case actRefresh:
 		return "FailedMount"

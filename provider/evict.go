@@ -66,7 +66,7 @@ func (p *Provider) evictFull(ctx context.Context) error {
 	return nil
 }
 
-// evict ends the pod. Its zone goes, and its datasets stay until it is deleted.
+// evict ends the pod. Its zone and what it has written go.
 func (w *worker) evict(message string) error {
 	return w.evictWith(ledger.End{
 		Phase: corev1.PodFailed, Reason: translate.ReasonEvicted, Message: message, At: time.Now(), Grace: evictGrace,

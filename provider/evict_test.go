@@ -1,6 +1,9 @@
 package provider
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,11 +38,37 @@ func TestEviction(t *testing.T) {
 		if s.ContainerStatuses[0].State.Terminated == nil {
 			t.Errorf("container: %+v", s.ContainerStatuses[0].State)
 		}
-		if state := w.host.state(translate.ZoneName(testUID)); state != zones.Installed {
-			t.Errorf("zone is %s", state)
-		}
+		w.mustBeLetGo(testUID)
 		if events := strings.Join(w.reasons(), "\n"); !strings.Contains(events, "Evicted: Pod ephemeral local storage usage exceeds") {
 			t.Errorf("events:\n%s", events)
 		}
 	})
+}
+
+// mustBeLetGo checks that the host has nothing of an ended pod but its logs, and
+// that others can have what it had.
+func (w *world) mustBeLetGo(uid string) {
+	w.t.Helper()
+	if z := w.host.state(translate.ZoneName(uid)); z != zones.Absent {
+		w.t.Errorf("its zone is %s", z)
+	}
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	for name := range w.host.datasets {
+		if strings.HasPrefix(name, "pods/"+uid+"/") {
+			w.t.Errorf("there is still %s", name)
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(w.host.dir, "pods", uid))
+	if err != nil || len(entries) != 1 || entries[0].Name() != translate.LogDir {
+		w.t.Errorf("in its directory are %v, %v", entries, err)
+	}
+	if _, has := w.pool.Owners()[uid]; has {
+		w.t.Error("it still has an address")
+	}
+	for id, users := range w.p.ImageUsers() {
+		if slices.Contains(users, "default/"+w.p.worker(uid).name) {
+			w.t.Errorf("it still uses image %s", id)
+		}
+	}
 }

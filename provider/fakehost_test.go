@@ -414,6 +414,26 @@ func (s session) EnsureImageVolume(ctx context.Context, uid, volume, image strin
 	})
 }
 
+// ReclaimPod refuses to take anything from under a zone.
+func (s session) ReclaimPod(ctx context.Context, uid string, keep ...string) error {
+	return s.do(ctx, "reclaim", func() error {
+		if _, ok := s.zones[translate.ZoneName(uid)]; ok {
+			s.t.Errorf("datasets of pod %s are destroyed under its zone", uid)
+		}
+		maps.DeleteFunc(s.datasets, func(name, _ string) bool { return strings.HasPrefix(name, "pods/"+uid+"/") })
+		entries, err := os.ReadDir(s.PodDir(uid))
+		for _, e := range entries {
+			if !slices.Contains(keep, e.Name()) {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(s.PodDir(uid), e.Name())))
+			}
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+}
+
 func (s session) RemovePod(ctx context.Context, uid string) error {
 	return s.do(ctx, "destroy", func() error {
 		if _, ok := s.zones[translate.ZoneName(uid)]; ok {

@@ -34,7 +34,7 @@ func (g gates) of(a action) *semaphore.Weighted {
 		return g.boot
 	case actHalt:
 		return g.halt
-	case actStorage, actMount, actLink, actConfigure, actInstall, actUninstall, actUnconfigure, actUnlink, actErase:
+	case actStorage, actMount, actLink, actConfigure, actInstall, actUninstall, actUnconfigure, actUnlink, actReclaim, actErase:
 		return g.command
 	}
 	return nil

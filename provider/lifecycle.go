@@ -97,7 +97,7 @@ func (p *Provider) withDomain(ctx context.Context, node translate.Node) (transla
 func (p *Provider) portsTaken(pod *corev1.Pod) *translate.Refusal {
 	for _, w := range p.all() {
 		w.mu.Lock()
-		other, over := w.pod, w.st.End != nil || w.st.Deletion != nil && len(w.st.Addresses) == 0
+		other, over := w.pod, w.st.End != nil || w.st.Released
 		w.mu.Unlock()
 		if !over && translate.PortsOverlap(pod, other) {
 			return &translate.Refusal{Reason: translate.ReasonNodePorts,

@@ -47,6 +47,7 @@ const (
 	actUnconfigure action = "unconfigure" // delete the configuration
 	actConceal     action = "conceal"     // host ports lead nowhere
 	actUnlink      action = "unlink"      // remove the VNIC
+	actReclaim     action = "reclaim"     // destroy the datasets but for the logs
 	actErase       action = "erase"       // destroy the datasets
 	actRelease     action = "release"     // give address and slot back
 	actReport      action = "report"      // last status, then the object leaves the API server
@@ -66,7 +67,7 @@ type wish int
 
 const (
 	wishRun  wish = iota // running, with its containers
-	wishStop             // not running, but kept for its logs and its status
+	wishStop             // nothing left but its logs and its status
 	wishGone             // nothing left
 )
 
@@ -83,7 +84,7 @@ type prepared struct {
 
 // removed is the same for the preparations' undoing.
 type removed struct {
-	ports, link, data, address, object bool
+	ports, link, roots, data, address, object bool
 }
 
 // view is all that a decision is made from.

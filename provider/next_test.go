@@ -77,10 +77,12 @@ func simulate(t *testing.T, v *view, s step) {
 		v.gone.ports = true
 	case actUnlink:
 		v.gone.link = true
+	case actReclaim:
+		v.gone.roots = true
 	case actErase:
 		v.gone.data = true
 	case actRelease:
-		v.gone.address = true
+		v.gone.address, v.st.Released = true, true
 	case actReport:
 		v.gone.object = true
 	case actWait:
@@ -99,7 +101,7 @@ func settled(v view, s step) bool {
 	case wishRun:
 		return v.zone == zones.Running && s == wait(time.Time{})
 	case wishStop:
-		return v.zone <= zones.Installed && s == wait(time.Time{})
+		return v.zone == zones.Absent && v.st.Released && s == wait(time.Time{})
 	}
 	return s.act == actForget
 }
@@ -287,6 +289,31 @@ func TestRemovalOrder(t *testing.T) {
 		actSignal, actWait, actKill, actWait, actHalt, actLost, actUninstall, actUnconfigure,
 		actUnlink, actErase, actRelease, actReport, actForget,
 	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("steps are\n%v, want\n%v", got, want)
+	}
+}
+
+// TestEndOrder follows the end of a pod that is not deleted.
+func TestEndOrder(t *testing.T) {
+	v := view{
+		now: epoch, wish: wishStop, pod: testPod(), zone: zones.Down, notBefore: map[step]time.Time{}, hooks: map[hook]bool{}, stops: map[attempt]stopping{},
+		st: &ledger.State{
+			UID: testUID, Boot: "b1", Containers: []ledger.Container{{Name: "web", Phase: podinit.Running}},
+			End: &ledger.End{Phase: corev1.PodFailed, At: epoch},
+		},
+	}
+	v.pod.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
+	var got []action
+	for range 20 {
+		s := next(v)
+		if s == wait(time.Time{}) {
+			break
+		}
+		got = append(got, s.act)
+		simulate(t, &v, s)
+	}
+	want := []action{actHalt, actLost, actConceal, actUninstall, actUnconfigure, actUnlink, actReclaim, actRelease}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("steps are\n%v, want\n%v", got, want)
 	}

@@ -61,7 +61,7 @@ func (w *worker) perform(ctx context.Context, s step) error {
 		return w.stopContainer(ctx, s)
 	case actHalt, actUninstall, actUnconfigure:
 		return w.bringDown(ctx, s.act)
-	case actConceal, actUnlink, actErase, actRelease, actReport, actForget:
+	case actConceal, actUnlink, actReclaim, actErase, actRelease, actReport, actForget:
 		return w.clear(ctx, s.act)
 	}
 	return fmt.Errorf("provider: no way to perform %q", s.act)

@@ -74,6 +74,7 @@ type Storage interface {
 	RemoveRenewals(ctx context.Context, uid string) error
 	EnsureVolume(ctx context.Context, uid, volume string, size int64) (dataset string, err error)
 	EnsureImageVolume(ctx context.Context, uid, volume, image string) (dataset string, err error)
+	ReclaimPod(ctx context.Context, uid string, keep ...string) error
 	RemovePod(ctx context.Context, uid string) error
 	Pods(ctx context.Context) ([]storage.Pod, error)
 	PodDir(uid string) string

@@ -178,6 +178,14 @@ func (w *worker) clear(ctx context.Context, a action) error {
 			}
 		}
 		w.gone.link = true
+	case actReclaim:
+		if err := w.p.c.Mounts.Hide(ctx, w.uid); err != nil {
+			return err
+		}
+		if err := w.p.c.Storage.ReclaimPod(ctx, w.uid, translate.LogDir); err != nil {
+			return err
+		}
+		w.gone.roots = true
 	case actErase:
 		w.unlinkLogs()
 		if err := w.p.c.Mounts.Hide(ctx, w.uid); err != nil {
@@ -208,9 +216,9 @@ func (w *worker) clear(ctx context.Context, a action) error {
 }
 
 // releaseAddresses gives back what the pod held. The record lets go first: an
-// address in two records could not be claimed by the next agent.
+// address of two pods could not be claimed by the next agent.
 func (w *worker) releaseAddresses() error {
-	err := w.change(func(st *ledger.State) { st.Slot, st.Addresses = 0, nil })
+	err := w.change(func(st *ledger.State) { st.Slot, st.Released = 0, true })
 	if err != nil {
 		return err
 	}

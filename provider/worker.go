@@ -77,6 +77,9 @@ func newWorker(p *Provider, pod *corev1.Pod, st ledger.State) *worker {
 
 // claim takes what the record says is the pod's out of the pools.
 func (w *worker) claim() error {
+	if w.st.Released {
+		return nil
+	}
 	for _, a := range w.st.Addresses {
 		pool := w.p.poolOf(a)
 		if pool == nil {

@@ -1,11 +1,14 @@
 package ledger
 
 // ImageUsers returns which pods use an image, as NAMESPACE/NAME, by image ID. A
-// pod uses what it was resolved to until it has left the ledger, also when it
-// has ended: its containers' roots are clones of it.
+// pod uses what it was resolved to until it has ended and has let go of the host:
+// its containers' roots are clones of it.
 func ImageUsers(records []Record) map[string][]string {
 	users := map[string][]string{}
 	for _, r := range records {
+		if r.State.Released {
+			continue
+		}
 		name := r.Pod.Namespace + "/" + r.Pod.Name
 		seen := map[string]bool{}
 		add := func(image *Image) {

@@ -24,7 +24,7 @@ type State struct {
 
 	// Slot is the number of the pod's VNIC, 0 while it has none, and
 	// Addresses are its addresses. Both stay the pod's until its zone's
-	// configuration is gone.
+	// configuration is gone; see Released.
 	Slot      int          `json:"slot,omitempty"`
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 
@@ -74,6 +74,10 @@ type State struct {
 
 	// End is set once the pod will never run again.
 	End *End `json:"end,omitempty"`
+
+	// Released is set once an ended pod has nothing of the host any more but its
+	// logs. Addresses are then those that it had, and may be another pod's.
+	Released bool `json:"released,omitempty"`
 
 	// Acknowledged is set when the API server has taken the status of End.
 	Acknowledged bool `json:"acknowledged,omitempty"`
