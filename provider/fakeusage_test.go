@@ -23,6 +23,8 @@ type fakeUse struct {
 	containers map[string]podinit.ContainerUsage
 	space      map[string]storage.PodUsage // by UID
 	err        error
+
+	available, freeing int64 // of the pool; 0 for much and nothing
 }
 
 // use changes what the host measures.
@@ -79,7 +81,20 @@ func (s storageSession) Usage(context.Context) (map[string]storage.PodUsage, err
 
 // Capacity implements Storage.
 func (s storageSession) Capacity(context.Context) (storage.Capacity, error) {
-	return storage.Capacity{Total: 100 << 30, Available: 60 << 30}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := storage.Capacity{Total: 100 << 30, Available: 60 << 30}
+	if s.used.available > 0 {
+		c.Available = s.used.available
+	}
+	return c, s.used.err
+}
+
+// Freeing implements Storage.
+func (s storageSession) Freeing(context.Context) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used.freeing, s.used.err
 }
 
 // Images implements Storage.

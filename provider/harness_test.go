@@ -317,6 +317,9 @@ func (l testLog) Errorf(f string, a ...any) { l.t.Logf("error: "+f, a...) }
 type world struct {
 	capacity corev1.ResourceList // of the node, from the next agent on; nil for testNode's
 
+	// relieve removes what nobody needs, from the next agent on.
+	relieve func(context.Context) error
+
 	// domain finds out the cluster's domain, from the next agent on; nil for testNode's.
 	domain func(context.Context) (string, error)
 
@@ -366,7 +369,7 @@ func (w *world) startAgent() {
 		Node: node, Ledger: store, Zones: s, Host: machineSession{s}, Dial: s.dial, Storage: storageSession{s}, Mounts: s, Images: s, Links: s,
 		Ports: s, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
-		ClusterDomain: w.domain,
+		ClusterDomain: w.domain, RelieveSpace: w.relieve,
 	})
 	if err != nil {
 		w.t.Fatal(err)

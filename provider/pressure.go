@@ -35,10 +35,21 @@ func (p *Provider) watchPressure(ctx context.Context) {
 	}
 }
 
+// cleanupTime is how long after its grace period an evicted pod is waited for
+// before another one may go, a kubelet's podCleanupTimeout.
+const cleanupTime = 30 * time.Second
+
 // evictForShortage evicts one pod. The next one goes only after it has let go of
 // what it used, and if that was not enough.
 func (p *Provider) evictForShortage(ctx context.Context, s translate.Shortage) error {
-	summary, err := p.StatsSummary(ctx)
+	space := s.Resource == corev1.ResourceEphemeralStorage
+	if space {
+		var err error
+		if s.Available, err = p.makeSpace(ctx); err != nil || s.Available >= s.Threshold {
+			return err
+		}
+	}
+	summary, err := p.sampler.summary(ctx, space)
 	if err != nil {
 		return err
 	}
@@ -46,9 +57,10 @@ func (p *Provider) evictForShortage(ctx context.Context, s translate.Shortage) e
 	var all []translate.Consumer
 	for _, w := range p.all() {
 		w.mu.Lock()
-		pod, going, evicted := w.pod, w.st.End != nil || w.st.Deletion != nil, w.st.End != nil && w.st.End.Disrupted
+		pod, going, leaving := w.pod, w.st.End != nil || w.st.Deletion != nil, awaited(w.pod, w.st)
+		released := w.st.Released
 		w.mu.Unlock()
-		if evicted && active(p.survey.zone(w.zone).State) {
+		if leaving && (active(p.survey.zone(w.zone).State) || space && !released) {
 			return nil
 		}
 		for _, stats := range summary.Pods {
@@ -67,6 +79,36 @@ func (p *Provider) evictForShortage(ctx context.Context, s translate.Shortage) e
 		Phase: corev1.PodFailed, Reason: translate.ReasonEvicted, Message: translate.ShortMessage(all[i], s),
 		At: time.Now(), Grace: evictGrace, Disrupted: true,
 	})
+}
+
+// awaited reports whether a pod was evicted so short a time ago that it is about
+// to let go of what it used: of memory when its zone is down, of space when its
+// datasets are gone.
+func awaited(pod *corev1.Pod, st ledger.State) bool {
+	if st.End == nil || st.End.Reason != translate.ReasonEvicted && !st.End.Disrupted {
+		return false
+	}
+	g := grace(pod)
+	if st.End.Grace > 0 {
+		g = st.End.Grace
+	}
+	return time.Since(st.End.At) < g+cleanupTime
+}
+
+// makeSpace removes what nobody needs and returns how much space there is then,
+// together with what ZFS has yet to give back of datasets that are gone.
+func (p *Provider) makeSpace(ctx context.Context) (int64, error) {
+	if p.c.RelieveSpace != nil {
+		if err := p.c.RelieveSpace(ctx); err != nil && ctx.Err() == nil {
+			p.c.Log.Warnf("the node is short of space, and what nobody uses cannot be removed: %v", err)
+		}
+	}
+	have, err := p.c.Storage.Capacity(ctx)
+	if err != nil {
+		return 0, err
+	}
+	freeing, err := p.c.Storage.Freeing(ctx)
+	return have.Available + freeing, err
 }
 
 // active reports whether a zone in that state may have processes.

@@ -80,6 +80,7 @@ type Storage interface {
 	PodDir(uid string) string
 	Usage(ctx context.Context) (map[string]storage.PodUsage, error)
 	Capacity(ctx context.Context) (storage.Capacity, error)
+	Freeing(ctx context.Context) (int64, error)
 	Images(ctx context.Context) ([]storage.ImageDataset, error)
 }
 
@@ -181,6 +182,10 @@ type Config struct {
 	// ClusterDomain finds out what Node.ClusterDomain leaves empty. It is asked
 	// again until it knows. It may be nil.
 	ClusterDomain func(ctx context.Context) (string, error)
+
+	// RelieveSpace removes what takes space and nobody needs, images above all,
+	// before a pod is evicted for the sake of it. It may be nil.
+	RelieveSpace func(ctx context.Context) error
 
 	Log Logger
 

@@ -72,10 +72,11 @@ type space struct {
 
 // StatsSummary returns what the node and the pods that run here use.
 func (p *Provider) StatsSummary(ctx context.Context) (*statsv1alpha1.Summary, error) {
-	return p.sampler.summary(ctx)
+	return p.sampler.summary(ctx, false)
 }
 
-func (s *sampler) summary(ctx context.Context) (*statsv1alpha1.Summary, error) {
+// summary is made with the space as it is now if that is asked for.
+func (s *sampler) summary(ctx context.Context, newSpace bool) (*statsv1alpha1.Summary, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	running := s.running()
@@ -83,6 +84,9 @@ func (s *sampler) summary(ctx context.Context) (*statsv1alpha1.Summary, error) {
 		if err := s.measure(ctx, running); err != nil {
 			return nil, fmt.Errorf("usage: %w", err)
 		}
+	}
+	if newSpace {
+		s.space = nil
 	}
 	if err := s.measureSpace(ctx, running); err != nil {
 		return nil, fmt.Errorf("usage: %w", err)

@@ -28,6 +28,7 @@ import (
 	"reddwarf.io/reddwarf/network/ipam"
 	"reddwarf.io/reddwarf/network/ipnat"
 	"reddwarf.io/reddwarf/provider"
+	"reddwarf.io/reddwarf/provider/images"
 	"reddwarf.io/reddwarf/provider/ledger"
 	"reddwarf.io/reddwarf/provider/node"
 	"reddwarf.io/reddwarf/provider/objects"
@@ -61,8 +62,8 @@ type agent struct {
 	images *oci.Images
 	events record.EventRecorder
 
-	short    chan struct{} // word that space is short; capacity 1
-	evicting atomic.Pointer[provider.Provider]
+	collector *images.Collector // there before the provider runs
+	evicting  atomic.Pointer[provider.Provider]
 }
 
 func (a *agent) run(ctx context.Context) error {
@@ -71,7 +72,6 @@ func (a *agent) run(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	a.short = make(chan struct{}, 1)
 	if err := a.lookAround(ctx); err != nil {
 		return err
 	}
@@ -249,15 +249,15 @@ func (a *agent) runPods(ctx context.Context, group *errgroup.Group, nodes *node.
 	if err != nil {
 		return err
 	}
+	a.collector = a.imageCollector(p.ImageUsers)
 	a.evicting.Store(p)
-	collector := a.imageCollector(p.ImageUsers)
-	local, err := a.serveLocal(ctx, collector)
+	local, err := a.serveLocal(ctx, a.collector)
 	if err != nil {
 		return err
 	}
 	group.Go(func() error { return w.run(ctx) })
 	group.Go(func() error { return p.Run(ctx) })
-	group.Go(func() error { collector.Run(ctx); return nil })
+	group.Go(func() error { a.collector.Run(ctx); return nil })
 	group.Go(local)
 	group.Go(func() error { return host.run(ctx) }) // it knows of host ports since the provider has read its records
 	if host.peers != nil {
@@ -393,6 +393,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		NodeLabels: func() map[string]string { return w.labels(a.NodeName) },
 
 		ClusterDomain: (&domainSource{maps: a.api.api.CoreV1(), log: a.log}).get,
+		RelieveSpace:  func(ctx context.Context) error { return a.collector.Relieve(ctx) },
 		Events:        a.events,
 		Log:           a.log,
 		LogLinks:      a.LogDir,

@@ -22,7 +22,7 @@ import (
 // imageCollector is what removes images while the agent runs.
 func (a *agent) imageCollector(users func() map[string][]string) *images.Collector {
 	return images.New(images.Config{
-		Store: a.images, Capacity: a.store.Capacity, Users: users, Short: a.short, Policy: a.imagePolicy(),
+		Store: a.images, Capacity: a.store.Capacity, Users: users, Policy: a.imagePolicy(),
 		Events: a.events, Node: nodeReference(a.NodeName), Log: a.log,
 	})
 }
@@ -74,18 +74,13 @@ func (c *config) stillImages(ctx context.Context, log images.Logger) (*images.Co
 	}), ctx.Err()
 }
 
-// shortOf sees to it that the node gets room again: images that nobody uses go for
-// the sake of space, pods for the sake of memory. No pod goes for the sake of space,
-// because what it has written stays until it is deleted.
+// shortOf sees to it that the node gets room again, as soon as there are pods.
 func (a *agent) shortOf(kind corev1.NodeConditionType, available, threshold int64) {
+	resource := corev1.ResourceMemory
 	if kind == corev1.NodeDiskPressure {
-		select {
-		case a.short <- struct{}{}:
-		default:
-		}
-		return
+		resource = corev1.ResourceEphemeralStorage
 	}
 	if p := a.evicting.Load(); p != nil {
-		p.Short(translate.Shortage{Resource: corev1.ResourceMemory, Available: available, Threshold: threshold})
+		p.Short(translate.Shortage{Resource: resource, Available: available, Threshold: threshold})
 	}
 }

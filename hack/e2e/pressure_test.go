@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -94,4 +95,65 @@ func TestPreemption(t *testing.T) {
 	apply(t, pod("full-immodest", webImage, spec+"\npriorityClassName: system-node-critical", "resources: {requests: {cpu: \"4\"}}"))
 	waitPod(t, "full-immodest", "a refused pod", refused)
 	waitPod(t, "full-2", "a ready pod", ready)
+}
+
+// TestDiskPressure lets one pod fill nearly all the space that the agent may have: it
+// goes for the sake of the node, with what it has written and not with what it has
+// said, and the other one stays.
+func TestDiskPressure(t *testing.T) {
+	const node = "brimful"
+	h := ownHost(t, node, testbed.HostOptions{PoolSize: "512M"})
+	zfs := func(args ...string) string {
+		t.Helper()
+		out, err := h.Run(t.Context(), append([]string{"zfs"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out)
+	}
+	zfs("set", "quota=256M", "rpool/reddwarf")
+	spec := "terminationGracePeriodSeconds: 1\nnodeName: " + node
+	apply(t, pod("frugal", webImage, spec, ""))
+	waitPod(t, "frugal", "a ready pod", ready)
+	free, err := strconv.Atoi(zfs("get", "-Hp", "-o", "value", "available", "rpool/reddwarf"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Noise, which no file system makes smaller, and less of it left than a tenth.
+	fill := fmt.Sprintf("echo this is much; head -c 100m /dev/urandom >/data/file; head -c %dm /dev/urandom >/file; sleep 1000", free>>20-115)
+	apply(t, pod("filler", busyboxImage, spec+"\nvolumes: [{name: data, emptyDir: {}}]",
+		"command: [\"sh\", \"-c\", \""+fill+"\"]\nvolumeMounts: [{name: data, mountPath: /data}]"))
+	p := waitPod(t, "filler", "an evicted pod", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodFailed })
+	if s := p.Status; s.Reason != "Evicted" || !strings.HasPrefix(s.Message, "The node was low on resource: ephemeral-storage. Threshold quantity: ") ||
+		!strings.Contains(s.Message, "Container main was using ") {
+		t.Errorf("it is %s: %s", s.Reason, s.Message)
+	}
+	mustBeDisrupted(t, p)
+	err = bed.Eventually(t.Context(), time.Minute, "the space", func(ctx context.Context) error {
+		dataset := "rpool/reddwarf/pods/" + string(p.UID)
+		out, err := h.Run(ctx, "zfs", "list", "-H", "-o", "name", "-t", "all", "-r", dataset)
+		if err == nil && out != dataset+"\n" {
+			err = fmt.Errorf("there is still %q", out)
+		}
+		if err != nil {
+			return err
+		}
+		out, err = h.Run(ctx, "zfs", "get", "-Hp", "-o", "value", "used", dataset)
+		if n, perr := strconv.ParseInt(strings.TrimSpace(out), 10, 64); err == nil && (perr != nil || n > 10<<20) {
+			err = fmt.Errorf("it still uses %q", out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if out := kubectl(t, "logs", "filler"); out != "this is much\n" {
+		t.Errorf("its log is %q", out)
+	}
+	if out := kubectl(t, "get", "node", node, "-o", `jsonpath={.status.conditions[?(@.type=="DiskPressure")].status}`); out != "True" {
+		t.Errorf("DiskPressure is %s", out)
+	}
+	if p := waitPod(t, "frugal", "a ready pod", ready); p.Status.ContainerStatuses[0].RestartCount != 0 {
+		t.Error("the other pod was restarted")
+	}
 }

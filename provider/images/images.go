@@ -46,10 +46,6 @@ type Config struct {
 	// Users returns which pods use an image, as NAMESPACE/NAME, by image ID.
 	Users func() map[string][]string
 
-	// Short brings word that the host is short of space: all images that nobody
-	// uses go then, before any pod has to.
-	Short <-chan struct{}
-
 	Policy Policy
 
 	// Events and Node are for what the users of the cluster should know.
@@ -104,11 +100,6 @@ func (c *Collector) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			look()
-		case <-c.c.Short:
-			c.c.Log.Infof("the host is short of space: images that no pod uses are removed")
-			if err := c.relieve(ctx); err != nil && ctx.Err() == nil {
-				c.c.Log.Warnf("images that no pod uses: %v", err)
-			}
 		}
 	}
 }
@@ -162,8 +153,9 @@ func (c *Collector) collect(ctx context.Context, began time.Time) error {
 	return nil
 }
 
-// relieve removes all that no pod uses.
-func (c *Collector) relieve(ctx context.Context) error {
+// Relieve removes all images that no pod uses and that are old enough: the host is
+// short of space, and they go before any pod has to.
+func (c *Collector) Relieve(ctx context.Context) error {
 	c.working.Lock()
 	defer c.working.Unlock()
 	now := time.Now()

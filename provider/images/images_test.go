@@ -30,13 +30,12 @@ type disk struct {
 	fail     map[string]error // by image
 	users    map[string][]string
 	broken   error
-	short    chan struct{}
 	events   []string
 	removed  []string
 }
 
 func newDisk() *disk {
-	return &disk{clones: map[string]int{}, fail: map[string]error{}, users: map[string][]string{}, short: make(chan struct{}, 1)}
+	return &disk{clones: map[string]int{}, fail: map[string]error{}, users: map[string][]string{}}
 }
 
 // add puts an image on the disk, pulled now.
@@ -165,7 +164,7 @@ func defaults() images.Policy {
 
 func (d *disk) collector(t *testing.T, p images.Policy) *images.Collector {
 	return images.New(images.Config{
-		Store: d, Capacity: d.capacity, Policy: p, Short: d.short, Events: recorder{d: d}, Node: &corev1.ObjectReference{Kind: "Node", Name: "n"}, Log: quiet{t},
+		Store: d, Capacity: d.capacity, Policy: p, Events: recorder{d: d}, Node: &corev1.ObjectReference{Kind: "Node", Name: "n"}, Log: quiet{t},
 		Users: func() map[string][]string {
 			d.mu.Lock()
 			defer d.mu.Unlock()
@@ -317,14 +316,16 @@ func TestShortOfSpace(t *testing.T) {
 		d := newDisk()
 		d.add("a", "b", "c")
 		d.use("b", "default/web")
-		d.run(t, images.Policy{HighThresholdPercent: 100, LowThresholdPercent: 99, MinAge: time.Minute})
+		off := images.Policy{HighThresholdPercent: 100, LowThresholdPercent: 99, MinAge: time.Minute}
+		d.run(t, off)
 		pass(time.Hour)
 		if got := d.gone(); got != "" {
 			t.Errorf("%s went though collection is off", got)
 		}
 		d.add("new")
-		d.short <- struct{}{}
-		synctest.Wait()
+		if err := d.collector(t, off).Relieve(t.Context()); err != nil {
+			t.Error(err)
+		}
 		if got := d.gone(); got != "a c" {
 			t.Errorf("%q went, want all that are unused and old enough", got)
 		}
