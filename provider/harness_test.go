@@ -320,6 +320,8 @@ type world struct {
 	// relieve removes what nobody needs, from the next agent on.
 	relieve func(context.Context) error
 
+	pressures []corev1.NodeConditionType
+
 	// domain finds out the cluster's domain, from the next agent on; nil for testNode's.
 	domain func(context.Context) (string, error)
 
@@ -370,6 +372,7 @@ func (w *world) startAgent() {
 		Ports: s, Addresses: []Addresses{w.pool}, Slots: ipam.NewSlots(100), Cluster: w.cluster,
 		Pods: w.api, Lister: apiLister{w.api}, Events: w.events, Log: testLog{w.t},
 		ClusterDomain: w.domain, RelieveSpace: w.relieve,
+		Pressures: func() []corev1.NodeConditionType { return w.pressures },
 	})
 	if err != nil {
 		w.t.Fatal(err)

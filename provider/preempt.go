@@ -20,7 +20,10 @@ func (p *Provider) admit(pod *corev1.Pod, node translate.Node) (why *translate.R
 		return why, false
 	}
 	before, critical := !pod.Status.StartTime.IsZero(), translate.Critical(pod)
-	if !before && !critical {
+	if !before && p.c.Pressures != nil {
+		why = translate.Overburdened(pod, p.c.Pressures())
+	}
+	if why == nil && !before && !critical {
 		why = translate.Room(pod, p.allocatedBeside(nil), p.c.Node)
 	}
 	if why == nil {

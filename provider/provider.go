@@ -183,6 +183,9 @@ type Config struct {
 	// again until it knows. It may be nil.
 	ClusterDomain func(ctx context.Context) (string, error)
 
+	// Pressures returns which pressure conditions the node has. It may be nil.
+	Pressures func() []corev1.NodeConditionType
+
 	// RelieveSpace removes what takes space and nobody needs, images above all,
 	// before a pod is evicted for the sake of it. It may be nil.
 	RelieveSpace func(ctx context.Context) error

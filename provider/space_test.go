@@ -187,6 +187,32 @@ func TestEvictionForSpaceUnmeasured(t *testing.T) {
 	})
 }
 
+// TestComingUnderPressure refuses pods while the node has no space, and keeps
+// those that it let in before.
+func TestComingUnderPressure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := crowd(t)
+		w.pressures = []corev1.NodeConditionType{corev1.NodeDiskPressure}
+		w.create(asking("again", 7, "1", nil))
+		w.create(asking("dns", 8, "1", new(int32(2_000_000_000))))
+		w.killAgent()
+		if err := os.RemoveAll(filepath.Join(w.data, "pods", uidOf(0))); err != nil {
+			t.Fatal(err)
+		}
+		w.startAgent()
+		w.relist() // of which one is new to it, and had been let in
+		settle(time.Minute)
+		w.mustBe("again Failed Evicted, dns Running, web0 Running, web1 Running")
+		p, err := w.api.get("default", "again")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Status.Message != "The node had condition: [DiskPressure]. " || len(p.Status.ContainerStatuses) > 0 {
+			t.Errorf("status %+v", p.Status)
+		}
+	})
+}
+
 // TestAgentDiesWhileLettingGo kills the agent at each command that follows an
 // eviction, before it and after it: the next one does the rest, once, and what
 // the pod had can be another's.

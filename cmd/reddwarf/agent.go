@@ -393,6 +393,7 @@ func (a *agent) newProvider(ctx context.Context, w *watches, nodes *node.Provide
 		NodeLabels: func() map[string]string { return w.labels(a.NodeName) },
 
 		ClusterDomain: (&domainSource{maps: a.api.api.CoreV1(), log: a.log}).get,
+		Pressures:     nodes.Pressures,
 		RelieveSpace:  func(ctx context.Context) error { return a.collector.Relieve(ctx) },
 		Events:        a.events,
 		Log:           a.log,

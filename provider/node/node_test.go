@@ -208,9 +208,15 @@ func TestPressureLasts(t *testing.T) {
 		if c := condition(p.Node(t.Context()), corev1.NodeMemoryPressure); c.Status != corev1.ConditionTrue || c.Reason != "KubeletHasInsufficientMemory" {
 			t.Errorf("4 minutes later: %+v", c)
 		}
+		if got := p.Pressures(); !slices.Equal(got, []corev1.NodeConditionType{corev1.NodeMemoryPressure}) {
+			t.Errorf("4 minutes later the node has %v", got)
+		}
 		time.Sleep(2 * time.Minute)
 		if c := condition(p.Node(t.Context()), corev1.NodeMemoryPressure); c.Status != corev1.ConditionFalse {
 			t.Errorf("6 minutes later: %+v", c)
+		}
+		if got := p.Pressures(); len(got) > 0 {
+			t.Errorf("6 minutes later the node has %v", got)
 		}
 	})
 }

@@ -46,6 +46,26 @@ func (p *Provider) Node(ctx context.Context) *corev1.Node {
 	return n.DeepCopy()
 }
 
+// Pressures returns the pressure conditions that the node has.
+func (p *Provider) Pressures() []corev1.NodeConditionType {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		return nil
+	}
+	var out []corev1.NodeConditionType
+	for _, c := range p.last.Status.Conditions {
+		if isPressure(c.Type) && c.Status == corev1.ConditionTrue {
+			out = append(out, c.Type)
+		}
+	}
+	return out
+}
+
+func isPressure(t corev1.NodeConditionType) bool {
+	return t == corev1.NodeMemoryPressure || t == corev1.NodeDiskPressure || t == corev1.NodePIDPressure
+}
+
 // Ping implements node.NodeProvider. That the agent answers is all that the
 // lease stands for; a host in trouble is said by the Ready condition.
 func (p *Provider) Ping(ctx context.Context) error { return ctx.Err() }
@@ -112,9 +132,7 @@ func (p *Provider) hold(n *corev1.Node, now time.Time) {
 func (p *Provider) holdLocked(n *corev1.Node, now time.Time) {
 	for i := range n.Status.Conditions {
 		c := &n.Status.Conditions[i]
-		switch c.Type {
-		case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure:
-		default:
+		if !isPressure(c.Type) {
 			continue
 		}
 		if c.Status == corev1.ConditionTrue {

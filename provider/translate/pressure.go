@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/klog/v2"
 	statsv1alpha1 "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 )
 
@@ -20,6 +21,24 @@ type Shortage struct {
 type Consumer struct {
 	Pod   *corev1.Pod
 	Stats statsv1alpha1.PodStats
+}
+
+// Overburdened refuses a pod that comes while the node has these pressure
+// conditions, as a kubelet does: all but critical ones, and under memory pressure
+// alone only those that ask for nothing. Otherwise a pod that was evicted and
+// tolerates the node's taints, as a DaemonSet's does, would come again at once.
+func Overburdened(pod *corev1.Pod, conditions []corev1.NodeConditionType) *Refusal {
+	if len(conditions) == 0 || Critical(pod) {
+		return nil
+	}
+	if len(conditions) == 1 && conditions[0] == corev1.NodeMemoryPressure {
+		taint := corev1.Taint{Key: corev1.TaintNodeMemoryPressure, Effect: corev1.TaintEffectNoSchedule}
+		tolerates := func(t corev1.Toleration) bool { return t.ToleratesTaint(klog.Background(), &taint, false) }
+		if pod.Status.QOSClass != corev1.PodQOSBestEffort || slices.ContainsFunc(pod.Spec.Tolerations, tolerates) {
+			return nil
+		}
+	}
+	return &Refusal{ReasonEvicted, fmt.Sprintf("The node had condition: %v. ", conditions)}
 }
 
 // Victim returns the index of the pod that is evicted first where a resource is

@@ -70,3 +70,37 @@ func TestShortMessage(t *testing.T) {
 		t.Errorf("got %q\nwant %q", got, want)
 	}
 }
+
+func TestOverburdened(t *testing.T) {
+	const memory, disk = corev1.NodeMemoryPressure, corev1.NodeDiskPressure
+	conditions := func(c ...corev1.NodeConditionType) []corev1.NodeConditionType { return c }
+	tolerating := corev1.Toleration{Key: corev1.TaintNodeMemoryPressure, Operator: corev1.TolerationOpExists}
+	for _, tt := range []struct {
+		name       string
+		class      corev1.PodQOSClass
+		priority   int32
+		tolerates  bool
+		conditions []corev1.NodeConditionType
+		want       string
+	}{
+		{"no pressure", corev1.PodQOSBestEffort, 0, false, nil, ""},
+		{"no space", corev1.PodQOSGuaranteed, 0, true, conditions(disk), "The node had condition: [DiskPressure]. "},
+		{"no space for a critical one", corev1.PodQOSBestEffort, criticalPriority, false, conditions(memory, disk), ""},
+		{"no memory", corev1.PodQOSBestEffort, 0, false, conditions(memory), "The node had condition: [MemoryPressure]. "},
+		{"no memory, which it tolerates", corev1.PodQOSBestEffort, 0, true, conditions(memory), ""},
+		{"no memory, of which it asks for some", corev1.PodQOSBurstable, 0, false, conditions(memory), ""},
+		{"neither", corev1.PodQOSBurstable, 0, true, conditions(memory, disk), "The node had condition: [MemoryPressure DiskPressure]. "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := pod()
+			p.Spec.Priority, p.Status.QOSClass = &tt.priority, tt.class
+			if tt.tolerates {
+				p.Spec.Tolerations = append(p.Spec.Tolerations, tolerating)
+			}
+			r := Overburdened(p, tt.conditions)
+			if got := deref(r).Message; got != tt.want || (r != nil && r.Reason != "Evicted") {
+				t.Errorf("refused by %+v, want %q", r, tt.want)
+			}
+		})
+	}
+}
