@@ -63,6 +63,12 @@ func run(m *testing.M) int {
 		fmt.Println("e2e:", err)
 		return 1
 	}
+	if selected("TestTokenRotation") {
+		if err := startAging(ctx); err != nil {
+			fmt.Println("e2e:", err)
+			return 1
+		}
+	}
 	return m.Run()
 }
 
