@@ -9,10 +9,11 @@
 file=${1:-$bin/reddwarf}
 compare=github.com/google/go-cmp
 go mod download "$compare"
+source=$(go list -m -f '{{.Dir}}' "$compare") # empty where go list fails: then this ends here
 lean=$cache/go-cmp-$(go list -m -f '{{.Version}}' "$compare")-$(sha256sum <hack/agent.sh | cut -c1-12)
 if ! [ -d "$lean" ]; then
   temp=$(mktemp -d "$cache/.go-cmp.XXXXXX")
-  cp -r --no-preserve=mode "$(go list -m -f '{{.Dir}}' "$compare")/." "$temp"
+  cp -r --no-preserve=mode "$source/." "$temp"
   sed -i '/^\tcase reflect.Interface:$/,/^\tdefault:$/c\	case reflect.Interface:\n\t\tb = append(b, t.String()...)\n\tdefault:' "$temp/cmp/internal/value/name.go"
   ! grep -q 't\.Method(' "$temp/cmp/internal/value/name.go" || die "go-cmp is another one than hack/agent.sh knows: $temp"
   mv -T "$temp" "$lean" 2>/dev/null || rm -rf "$temp" # another build was faster
