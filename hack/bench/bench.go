@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string) (err error) {
 	idle := flags.Duration("idle", 0, "how long to watch what the agent does while the pods of the burst just run")
 	leaks := flags.Int("leaks", 0, "instead of measuring time, look for leaks of the agent with that many pods and five times as many programs")
 	probes := flags.Int("probes", 0, "instead of measuring time, measure what that many pods with three probes each cost")
+	probing := flags.Duration("probe-time", 6*probePeriod, "with -probes, how long to watch them")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return b.leaks(ctx, *leaks, 5**leaks, config)
 	}
 	if *probes > 0 {
-		return b.probes(ctx, *probes)
+		return b.probes(ctx, *probes, *probing)
 	}
 	for i := range *repeat {
 		if err := b.round(ctx, i, *single, *pods); err != nil {

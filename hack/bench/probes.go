@@ -15,8 +15,6 @@ import (
 const (
 	// probePeriod is a kubelet's default.
 	probePeriod = 10 * time.Second
-	// probeTime is how long probes are watched: each is made six times.
-	probeTime = 6 * probePeriod
 	// secondPort is of the second container, for which only one port is left.
 	secondPort = 8081
 )
@@ -24,7 +22,7 @@ const (
 // probes tells what n pods with three probes each cost while nothing else
 // happens: a program, HTTP, and TCP on a second container, because one container
 // has only two probes that go on.
-func (b *bench) probes(ctx context.Context, n int) error {
+func (b *bench) probes(ctx context.Context, n int, watched time.Duration) error {
 	if _, err := b.start(ctx, "warm", 1); err != nil {
 		return err
 	}
@@ -46,7 +44,7 @@ func (b *bench) probes(ctx context.Context, n int) error {
 		return err
 	}
 	began := time.Now()
-	if err := pause(ctx, probeTime); err != nil {
+	if err := pause(ctx, watched); err != nil {
 		return err
 	}
 	took := time.Since(began)

@@ -66,7 +66,7 @@ func read(t *testing.T, dir string, o Options) string {
 
 func TestStreamsAreCutIntoLines(t *testing.T) {
 	dir, w := write(t, DefaultLimits)
-	out := w.Stream(Stdout)
+	out := w.Stream(Stdout, nil)
 	long := strings.Repeat("x", 2*MaxText+5)
 	for _, s := range []string{"a", "b\n\nc\nd", long, "\nend"} {
 		out.Write([]byte(s))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -49,6 +48,9 @@ func Create(path string, limits Limits) (*Writer, error) {
 	}
 	return w, nil
 }
+
+// Continue goes on with a log file. It is opened with the next line.
+func Continue(path string, limits Limits) *Writer { return &Writer{path: path, limits: limits} }
 
 func (w *Writer) open() error {
 	f, err := os.OpenFile(w.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
@@ -146,19 +148,29 @@ func (w *Writer) Close() error {
 	return err
 }
 
-// Stream returns a writer that cuts a byte stream into lines. It never fails.
-// Close writes what is left of a line that had no end. It is for one goroutine.
-func (w *Writer) Stream(s Stream) io.WriteCloser {
-	return &cutter{w: w, stream: s}
+// Dropped returns how many lines could not be written and are not yet accounted
+// for in the log.
+func (w *Writer) Dropped() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dropped
 }
 
-type cutter struct {
+// Stream returns what cuts a byte stream into lines of this log. begun is the
+// beginning of a line, as Rest returned it, or nil.
+func (w *Writer) Stream(s Stream, begun []byte) *Cutter {
+	return &Cutter{w: w, stream: s, rest: begun}
+}
+
+// Cutter cuts one stream of a container into lines. It is for one goroutine.
+type Cutter struct {
 	w      *Writer
 	stream Stream
 	rest   []byte // the beginning of a line, shorter than MaxText
 }
 
-func (c *cutter) Write(p []byte) (int, error) {
+// Write never fails.
+func (c *Cutter) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
 		room := MaxText - len(c.rest)
@@ -179,7 +191,7 @@ func (c *cutter) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *cutter) emit(partial bool, text []byte) {
+func (c *Cutter) emit(partial bool, text []byte) {
 	if len(c.rest) > 0 {
 		text = append(c.rest, text...)
 		c.rest = c.rest[:0]
@@ -187,9 +199,12 @@ func (c *cutter) emit(partial bool, text []byte) {
 	c.w.Write(c.stream, partial, text)
 }
 
-func (c *cutter) Close() error {
+// Rest returns the beginning of a line that has had no end yet.
+func (c *Cutter) Rest() []byte { return c.rest }
+
+// Close writes what is left of a line that had no end.
+func (c *Cutter) Close() {
 	if len(c.rest) > 0 {
 		c.emit(true, nil) // readers must not end a line that the program did not end
 	}
-	return nil
 }

@@ -88,7 +88,14 @@ func (c *container) run() {
 		return
 	}
 	close(c.started)
+	c.finish(exited)
+}
+
+// finish waits for the end of the main process and sees to it.
+func (c *container) finish(exited <-chan exit) {
 	last := <-exited
+	c.s.gate.RLock()
+	defer c.s.gate.RUnlock()
 	finished := time.Now()
 	c.spent(last.cpu)
 	c.end()
@@ -123,8 +130,7 @@ func (c *container) begin() (<-chan exit, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(c.s.config.logs(), c.spec.Name, strconv.Itoa(c.spec.Attempt)+".log")
-	log, err := logs.Create(path, logs.DefaultLimits)
+	log, err := logs.Create(c.logPath(), logs.DefaultLimits)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +138,7 @@ func (c *container) begin() (<-chan exit, error) {
 	if err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
-	out := newOutput(log, streams, c.spec)
+	out := newOutput(log, streams, c.spec, nil)
 	c.mu.Lock()
 	c.root, c.output = root, out
 	c.mu.Unlock()
@@ -153,6 +159,10 @@ func (c *container) begin() (<-chan exit, error) {
 		}
 	})
 	return p.exited, nil
+}
+
+func (c *container) logPath() string {
+	return filepath.Join(c.s.config.logs(), c.spec.Name, strconv.Itoa(c.spec.Attempt)+".log")
 }
 
 // end leaves nothing of the attempt: no process, no open stream, no mount. It

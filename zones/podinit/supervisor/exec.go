@@ -22,7 +22,6 @@ const hangUpTime = 2 * time.Second
 
 // exec runs a further process in a container for a client.
 func (k *client) exec(r podinit.ExecRequest, stdin bool) {
-	defer k.s.stir()
 	c, err := k.s.running(r.Container)
 	if err != nil {
 		k.answer(err)
@@ -82,7 +81,7 @@ func (k *client) converse(c *container, p *process, s *streams) {
 		copies.Add(1)
 		go func() {
 			defer copies.Done()
-			copyOut(k.w.Stream(kind).Write, from)
+			copyOut(k.w.Stream(kind).Write, from, func() bool { return false })
 		}()
 	}
 	if s.tty() {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reddwarf.io/reddwarf/zones/logs"
@@ -21,38 +22,79 @@ type output struct {
 	log     *logs.Writer
 	streams *streams
 	spec    podinit.Container
-	pumps   sync.WaitGroup
+	pumps   []*pump
+	paused  atomic.Bool
+	running sync.WaitGroup // the pumps' goroutines
 
 	mu       sync.Mutex
 	attached map[*viewer]bool
 	closed   bool
 }
 
-func newOutput(log *logs.Writer, s *streams, spec podinit.Container) *output {
-	return &output{log: log, streams: s, spec: spec, attached: map[*viewer]bool{}}
+// pump carries one stream.
+type pump struct {
+	from   *os.File
+	stream logs.Stream
+	lines  *logs.Cutter
+}
+
+// newOutput returns the output of a container. begun are the beginnings of lines that an earlier program of this
+// process has read, by stream.
+func newOutput(log *logs.Writer, s *streams, spec podinit.Container, begun map[logs.Stream][]byte) *output {
+	o := &output{log: log, streams: s, spec: spec, attached: map[*viewer]bool{}}
+	add := func(from *os.File, stream logs.Stream) {
+		o.pumps = append(o.pumps, &pump{from, stream, log.Stream(stream, begun[stream])})
+	}
+	if s.tty() {
+		add(s.pty, logs.Stdout)
+	} else {
+		add(s.out, logs.Stdout)
+		add(s.err, logs.Stderr)
+	}
+	return o
 }
 
 // run starts reading.
 func (o *output) run() {
-	if o.streams.tty() {
-		o.pump(o.streams.pty, logs.Stdout)
-		return
+	for _, p := range o.pumps {
+		o.running.Add(1)
+		go func() {
+			defer o.running.Done()
+			copyOut(func(b []byte) (int, error) {
+				o.show(p.stream, b)
+				return p.lines.Write(b)
+			}, p.from, o.paused.Load)
+			if !o.paused.Load() {
+				p.lines.Close()
+			}
+		}()
 	}
-	o.pump(o.streams.out, logs.Stdout)
-	o.pump(o.streams.err, logs.Stderr)
 }
 
-func (o *output) pump(from *os.File, stream logs.Stream) {
-	o.pumps.Add(1)
-	go func() {
-		defer o.pumps.Done()
-		lines := o.log.Stream(stream)
-		defer lines.Close() //nolint:errcheck // it never fails
-		copyOut(func(p []byte) (int, error) {
-			o.show(stream, p)
-			return lines.Write(p)
-		}, from)
-	}()
+// pause stops reading and returns when everything that was read is in the log,
+// but for beginnings of lines. run goes on from there.
+func (o *output) pause() {
+	o.paused.Store(true)
+	for _, p := range o.pumps {
+		p.from.SetReadDeadline(longAgo) //nolint:errcheck // pipes have deadlines
+	}
+	o.running.Wait()
+	for _, p := range o.pumps {
+		p.from.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
+	}
+	o.paused.Store(false)
+}
+
+// begun returns the beginnings of lines that have no end yet. The output is
+// paused.
+func (o *output) begun() map[logs.Stream][]byte {
+	begun := map[logs.Stream][]byte{}
+	for _, p := range o.pumps {
+		if rest := p.lines.Rest(); len(rest) > 0 {
+			begun[p.stream] = rest
+		}
+	}
+	return begun
 }
 
 // show gives p to everyone attached. Nobody is waited for.
@@ -70,7 +112,7 @@ func (o *output) show(stream logs.Stream, p []byte) {
 // attached.
 func (o *output) close() {
 	o.streams.drain(drainTime)
-	o.pumps.Wait()
+	o.running.Wait()
 	o.streams.close()
 	o.log.Close() //nolint:errcheck // every line was written by itself
 	o.mu.Lock()

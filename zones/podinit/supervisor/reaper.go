@@ -52,6 +52,15 @@ func (r *reaper) start(path string, argv []string, attr *syscall.ProcAttr) (int,
 	return pid, exited, nil
 }
 
+// expect registers a child that an earlier program of this process has started.
+func (r *reaper) expect(pid int) <-chan exit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	exited := make(chan exit, 1)
+	r.waiting[pid] = exited
+	return exited
+}
+
 // signal sends a signal to a child that has not been waited for, so that it
 // cannot reach another process that got the same id.
 func (r *reaper) signal(pid int, sig syscall.Signal) error {

@@ -3,7 +3,10 @@ package supervisor
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
+	"os"
+	"slices"
 	"time"
 
 	"reddwarf.io/reddwarf/zones/podinit"
@@ -22,24 +25,28 @@ func (s *Supervisor) serve(l *net.UnixListener) {
 	accepting := make(chan struct{})
 	go func() {
 		defer close(accepting)
-		slots := make(chan struct{}, maxConnections)
 		for {
 			conn, err := l.AcceptUnix()
-			if errors.Is(err, net.ErrClosed) {
+			switch {
+			case errors.Is(err, net.ErrClosed):
 				return
-			}
-			if err != nil {
+			case errors.Is(err, os.ErrDeadlineExceeded):
+				if err := s.renew(l); !errors.Is(err, errBusy) {
+					s.log.Printf("renewal: %v", err)
+				}
+				l.SetDeadline(time.Time{}) //nolint:errcheck // a socket has deadlines
+				continue
+			case err != nil:
 				s.log.Printf("accept: %v", err)
 				time.Sleep(100 * time.Millisecond) // out of descriptors, say
 				continue
 			}
-			slots <- struct{}{}
-			s.work.Add(1)
-			go func() {
-				defer s.work.Done()
-				defer func() { <-slots }()
+			s.slots <- struct{}{}
+			s.gate.RLock()
+			s.work.Go(func() {
+				defer func() { <-s.slots }()
 				s.talk(conn)
-			}()
+			})
 		}
 	}()
 	<-s.ctx.Done()
@@ -53,15 +60,36 @@ type client struct {
 	conn *net.UnixConn
 	r    *wire.Reader
 	w    *wire.Writer
+
+	changed <-chan struct{} // of one who watches
 }
 
+func newClient(s *Supervisor, conn *net.UnixConn) *client {
+	return &client{s: s, conn: conn, r: wire.NewReader(conn), w: wire.NewWriter(conn)}
+}
+
+// talk serves a client. The gate is held for it until it has been served, or
+// only watches.
 func (s *Supervisor) talk(conn *net.UnixConn) {
 	defer conn.Close() //nolint:errcheck // the client has all it gets
+	k := newClient(s, conn)
+	k.serve()
+	s.gate.RUnlock()
+	select {
+	case s.served <- struct{}{}:
+	default: // enough for one renewal
+	}
+	if k.changed != nil {
+		k.watch()
+	}
+}
+
+func (k *client) serve() {
+	conn := k.conn
 	if err := checkPeer(conn); err != nil {
-		s.log.Printf("channel: %v", err)
+		k.s.log.Printf("channel: %v", err)
 		return
 	}
-	k := &client{s: s, conn: conn, r: wire.NewReader(conn), w: wire.NewWriter(conn)}
 	conn.SetReadDeadline(time.Now().Add(requestTime)) //nolint:errcheck // a socket has deadlines
 	kind, p, err := k.r.Next()
 	if err != nil {
@@ -88,7 +116,9 @@ func (k *client) handle(r podinit.Request) {
 	case podinit.OpUsage:
 		k.reply(podinit.Reply{Usage: s.usages()})
 	case podinit.OpWatch:
-		k.watch()
+		if k.answer(nil) {
+			k.join()
+		}
 	case podinit.OpStart:
 		k.answer(s.start(*r.Start))
 	case podinit.OpSignal:
@@ -170,21 +200,35 @@ func (k *client) answer(err error) bool {
 	return false
 }
 
+// join makes the client one who watches.
+func (k *client) join() {
+	k.s.mu.Lock()
+	defer k.s.mu.Unlock()
+	k.s.watchers[k.conn] = true
+	k.changed = k.s.states.watch()
+}
+
+func (k *client) leave() {
+	k.s.mu.Lock()
+	defer k.s.mu.Unlock()
+	delete(k.s.watchers, k.conn)
+	k.s.states.unwatch(k.changed)
+}
+
+// watching returns the connections of those who watch.
+func (s *Supervisor) watching() []*net.UnixConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.watchers))
+}
+
 // watch sends the state now and after each change until the client goes.
 func (k *client) watch() {
-	changed, stop := k.s.states.watch()
-	defer stop()
-	if !k.answer(nil) {
-		return
-	}
+	defer k.leave()
 	gone := k.untilGone()
-	for {
-		data, err := k.s.states.encode()
-		if err != nil || k.w.Message(wire.State, data) != nil {
-			break
-		}
+	for k.tell() {
 		select {
-		case <-changed:
+		case <-k.changed:
 			continue
 		case <-gone:
 		case <-k.s.ctx.Done():
@@ -193,6 +237,14 @@ func (k *client) watch() {
 	}
 	k.conn.Close() //nolint:errcheck // it ends untilGone
 	<-gone
+}
+
+// tell sends the state, whole before a renewal or after it.
+func (k *client) tell() bool {
+	k.s.gate.RLock()
+	defer k.s.gate.RUnlock()
+	data, err := k.s.states.encode()
+	return err == nil && k.w.Message(wire.State, data) == nil
 }
 
 // untilGone returns a channel that is closed when the client has gone or sent

@@ -26,13 +26,13 @@ type states struct {
 
 	mu       sync.Mutex
 	state    podinit.State
-	watchers map[chan<- struct{}]bool
+	watchers map[<-chan struct{}]chan<- struct{}
 }
 
 // newStates begins a boot. An attempt that an earlier boot ended stays as it
 // was, and one that it left running is dead now.
 func newStates(path string, spec podinit.Spec, boot string, before podinit.State, l *log.Logger) *states {
-	s := &states{path: path, log: l, watchers: map[chan<- struct{}]bool{}}
+	s := &states{path: path, log: l, watchers: map[<-chan struct{}]chan<- struct{}{}}
 	s.state = podinit.State{Version: podinit.Version, PodUID: spec.PodUID, Boot: boot}
 	for _, c := range spec.Containers {
 		s.state.Containers = append(s.state.Containers,
@@ -47,6 +47,11 @@ func newStates(path string, spec podinit.Spec, boot string, before podinit.State
 	defer s.mu.Unlock()
 	s.save()
 	return s
+}
+
+// continueStates goes on with the states of an earlier program of this process.
+func continueStates(path string, state podinit.State, l *log.Logger) *states {
+	return &states{path: path, log: l, state: state, watchers: map[<-chan struct{}]chan<- struct{}{}}
 }
 
 func (s *states) inherit(old podinit.ContainerState) {
@@ -99,7 +104,7 @@ func (s *states) update(name string, change func(*podinit.ContainerState)) {
 	defer s.mu.Unlock()
 	change(s.find(name))
 	s.save()
-	for w := range s.watchers {
+	for _, w := range s.watchers {
 		select {
 		case w <- struct{}{}:
 		default: // has not yet looked at the last change
@@ -123,16 +128,19 @@ func (s *states) copy() podinit.State {
 }
 
 // watch returns a channel that gets a value after changes.
-func (s *states) watch() (changed <-chan struct{}, stop func()) {
+func (s *states) watch() <-chan struct{} {
 	c := make(chan struct{}, 1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.watchers[c] = true
-	return c, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.watchers, c)
-	}
+	s.watchers[c] = c
+	return c
+}
+
+// unwatch ends a watch.
+func (s *states) unwatch(changed <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.watchers, changed)
 }
 
 // save replaces the file. ZFS keeps the order of the write and the rename, so

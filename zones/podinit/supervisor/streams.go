@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/creack/pty"
@@ -126,13 +127,19 @@ func (s *streams) drain(d time.Duration) {
 // dryTime is how long a pipe must have nothing to be read after the drain.
 const dryTime = 20 * time.Millisecond
 
+// buffers are those of copyOut, which every program run for a client needs two
+// of: made anew each time they would be most of podinit's garbage.
+var buffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
 // copyOut passes what a process writes to write, until its end, or until write
-// fails, or after drain until nothing is left. The end of a terminal is EIO.
-func copyOut(write func([]byte) (int, error), from *os.File) {
-	buf := make([]byte, 16<<10)
+// fails, or after drain until nothing is left, or, where stop says so, right
+// when the read deadline has passed. The end of a terminal is EIO.
+func copyOut(write func([]byte) (int, error), from *os.File, stop func() bool) {
+	buf := buffers.Get().(*[16 << 10]byte) //nolint:forcetypeassert,errcheck // nothing else is put there
+	defer buffers.Put(buf)
 	late := false
 	for {
-		n, err := from.Read(buf)
+		n, err := from.Read(buf[:])
 		if n > 0 {
 			late = false
 			if _, werr := write(buf[:n]); werr != nil {
@@ -141,7 +148,7 @@ func copyOut(write func([]byte) (int, error), from *os.File) {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, os.ErrDeadlineExceeded) && !late:
+		case errors.Is(err, os.ErrDeadlineExceeded) && !late && !stop():
 			late = true
 			from.SetReadDeadline(time.Now().Add(dryTime)) //nolint:errcheck // pipes have deadlines
 		default:

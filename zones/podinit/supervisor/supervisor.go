@@ -20,6 +20,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -85,7 +86,15 @@ type Supervisor struct {
 	stop context.CancelFunc
 	work sync.WaitGroup // every goroutine of containers and connections
 
-	active chan struct{} // a program was run for a client; capacity 1
+	renewed bool // an earlier program of this process has started the pod
+
+	served chan struct{} // a client was served
+	slots  chan struct{} // one for each client
+	hangUp chan os.Signal
+
+	// gate is held for reading by whatever a renewal would cut in two, and for
+	// writing by the renewal.
+	gate sync.RWMutex
 
 	// brands are the processes that were here before any container's, such as
 	// the brand's address daemon, by process id and program.
@@ -96,6 +105,7 @@ type Supervisor struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // by name; the newest attempt
+	watchers   map[*net.UnixConn]bool
 }
 
 // Run supervises until ctx ends or a client asks for the end, and returns when
@@ -105,7 +115,8 @@ func Run(ctx context.Context, config Config) error {
 	defer stop()
 	s := &Supervisor{
 		config: config, log: config.Log, ctx: ctx, stop: stop,
-		active: make(chan struct{}, 1), reaper: newReaper(), volumes: map[string]error{}, containers: map[string]*container{},
+		served: make(chan struct{}, maxConnections), slots: make(chan struct{}, maxConnections), hangUp: make(chan os.Signal, 1),
+		reaper: newReaper(), volumes: map[string]error{}, containers: map[string]*container{}, watchers: map[*net.UnixConn]bool{},
 	}
 	if s.log == nil {
 		s.log = log.New(io.Discard, "", 0)
@@ -121,26 +132,50 @@ func Run(ctx context.Context, config Config) error {
 			return err
 		}
 	}
-	if err := s.load(); err != nil {
+	if err := s.readSpec(); err != nil {
 		return err
 	}
-	if err := s.setUpZone(s.spec, config.Zone); err != nil {
-		return err
-	}
-	listener, err := s.listen()
+	listener, stopReaping, err := s.begin()
 	if err != nil {
 		return err
 	}
-	stopReaping := s.reapMeanwhile()
-	s.clearOut()
-	s.readyVolumes()
-	s.startMarked()
-	s.work.Go(s.tidy)
+	signal.Notify(s.hangUp, syscall.SIGHUP)
+	defer signal.Stop(s.hangUp)
+	s.work.Go(func() { s.mind(afterCollection, s.giveBack(listener)) })
 	s.serve(listener) // until ctx ends
 	s.killAll()
 	s.work.Wait()
 	stopReaping()
 	return nil
+}
+
+// begin goes on where an earlier program of this process was, or starts the
+// containers.
+func (s *Supervisor) begin() (l *net.UnixListener, stopReaping func(), err error) {
+	h, err := takeHandover()
+	if h != nil {
+		if l, err = s.takeOver(h); err == nil {
+			s.renewed = true
+			return l, s.reapMeanwhile(), nil
+		}
+	}
+	if err != nil {
+		s.log.Printf("the containers are started again: %v", err)
+	}
+	if err := s.readState(); err != nil {
+		return nil, nil, err
+	}
+	if err := s.setUpZone(s.spec, s.config.Zone); err != nil {
+		return nil, nil, err
+	}
+	if l, err = s.listen(); err != nil {
+		return nil, nil, err
+	}
+	stopReaping = s.reapMeanwhile()
+	s.clearOut()
+	s.readyVolumes()
+	s.startMarked()
+	return l, stopReaping, nil
 }
 
 // reapMeanwhile waits for children until the returned function is called,
@@ -157,8 +192,7 @@ func (s *Supervisor) reapMeanwhile() (stop func()) {
 	}
 }
 
-// load reads the spec and what an earlier podinit of this zone left.
-func (s *Supervisor) load() error {
+func (s *Supervisor) readSpec() error {
 	f, err := os.Open(filepath.Join(s.config.spec(), podinit.SpecFile))
 	if err != nil {
 		return fmt.Errorf("podinit: spec: %w", err)
@@ -168,9 +202,12 @@ func (s *Supervisor) load() error {
 	if err != nil {
 		return fmt.Errorf("podinit: spec: %w", err)
 	}
-	if s.spec, err = podinit.ParseSpec(data); err != nil {
-		return err
-	}
+	s.spec, err = podinit.ParseSpec(data)
+	return err
+}
+
+// readState reads what an earlier podinit of this zone left.
+func (s *Supervisor) readState() error {
 	if err := os.MkdirAll(s.config.run(), 0o755); err != nil {
 		return err
 	}
