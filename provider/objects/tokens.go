@@ -17,7 +17,8 @@ import (
 const (
 	// maxTokenAge is when a token is replaced however long it lives.
 	maxTokenAge = 24 * time.Hour
-	// tokenRetry is when a replacement that failed is tried again.
+	// tokenRetry is the longest time after which a replacement that failed is
+	// tried again. It shrinks with the time that the token has left.
 	tokenRetry = 30 * time.Second
 	// tokenJitter spreads the replacements of many pods.
 	tokenJitter = 10 * time.Second
@@ -65,7 +66,8 @@ func (t *Tokens) Token(ctx context.Context, pod *corev1.Pod, audience string, li
 	fresh, err := t.request(ctx, pod, audience, lifetime)
 	if err != nil {
 		if ok && now.Before(have.expires) {
-			return have.token, now.Add(tokenRetry), nil
+			left := have.expires.Sub(now)
+			return have.token, now.Add(min(tokenRetry, max(left/4, time.Second))), nil
 		}
 		return "", time.Time{}, err
 	}
