@@ -36,8 +36,8 @@ import (
 // so many clients were served that it soon would be. To ask the runtime for
 // figures would touch the same tables.
 const (
-	renewTime    = time.Minute // how long garbage is left; the least time between two renewals
-	renewClients = 16          // each leaves about 15 KiB
+	renewTime    = time.Minute // the least time from the start and between two renewals
+	renewClients = 8           // each leaves 15 to 30 KiB
 )
 
 // renewedVar is the environment variable by which a renewed podinit finds the
@@ -66,22 +66,19 @@ var errBusy = errors.New("podinit is busy")
 // SIGHUP. next returns a channel that is closed after the next collection.
 func (s *Supervisor) mind(next func() <-chan struct{}, giveBack func()) {
 	collected := next()
-	clients := 0
+	clients, due, last := 0, !s.renewed, time.Now()
 	var wait <-chan time.Time
-	if !s.renewed {
-		wait = time.After(renewTime)
-	}
 	for {
+		if due && wait == nil {
+			wait = time.After(time.Until(last.Add(renewTime)))
+		}
 		select {
 		case <-s.served:
 			clients++
-			if clients == renewClients {
-				wait = time.After(renewTime) // what comes until then goes with it
-			}
+			due = due || clients >= renewClients
 			continue
 		case <-collected:
-			collected = nil
-			wait = time.After(renewTime)
+			collected, due = nil, true
 			continue
 		case <-wait:
 		case <-s.hangUp:
@@ -89,8 +86,8 @@ func (s *Supervisor) mind(next func() <-chan struct{}, giveBack func()) {
 			return
 		}
 		giveBack()
-		// If that could not be now, then some time after as many again.
-		clients, wait = 0, nil
+		// If that could not be now, then after as many again.
+		clients, due, last, wait = 0, false, time.Now(), nil
 		collected = next()
 	}
 }
