@@ -93,6 +93,10 @@ func page(tests []test, have *results, known []cause) string {
 	return b.String()
 }
 
+// podResize names the tests of one feature in beta that are a third of
+// [NodeConformance], and that read cgroups of the node; see causes.
+const podResize = "PLR Pod InPlace Resize"
+
 // counts writes the table of numbers.
 func counts(b *strings.Builder, tests []test, have *results, known []cause) {
 	b.WriteString("| | in scope | passed | | of the possible | failed | impossible | skipped by the suite | not run yet |\n")
@@ -112,6 +116,9 @@ func counts(b *strings.Builder, tests []test, have *results, known []cause) {
 	}
 	row("all", func(string) bool { return true })
 	row("[NodeConformance]", func(s string) bool { return strings.Contains(s, "[NodeConformance]") })
+	row("[NodeConformance] but for the in-place resize of pods' own resources", func(s string) bool {
+		return strings.Contains(s, "[NodeConformance]") && !strings.Contains(s, podResize)
+	})
 	row("[Conformance]", func(s string) bool { return strings.Contains(s, "[Conformance]") })
 	for _, group := range groups(tests) {
 		row(group, func(s string) bool { return strings.HasPrefix(s, group+" ") })

@@ -75,6 +75,10 @@ func TestRecordAndPage(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	resize := test{"[sig-node] " + podResize + " PLR no restart resizing cpu [NodeConformance]", false}
+	if rest, want := page([]test{passes, resize}, have, nil), "own resources | 1 | 1 | 100 % | 100 % |"; !strings.Contains(rest, want) {
+		t.Errorf("no %q in\n%s", want, rest)
+	}
 	if unknown := page(tests, have, nil); !strings.Contains(unknown, "## Failed: 2\n\n**Why:** not looked into yet.") {
 		t.Errorf("failures without a cause are missing in\n%s", unknown)
 	}
