@@ -38,6 +38,9 @@ import (
 const (
 	renewTime    = time.Minute // the least time from the start and between two renewals
 	renewClients = 8           // each leaves 15 to 30 KiB
+
+	// renewRoom is more than a starting podinit reserves.
+	renewRoom = 8 << 20
 )
 
 // renewedVar is the environment variable by which a renewed podinit finds the
@@ -129,6 +132,13 @@ func (s *Supervisor) renew(l *net.UnixListener) error {
 		c.output.pause()
 		defer c.output.run()
 	}
+	// A process that finds no memory while it executes is killed. So a zone at its
+	// cap is left alone, and what is held here is free for the next program.
+	room, err := unix.Mmap(-1, 0, renewRoom, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return errBusy
+	}
+	defer unix.Munmap(room) //nolint:errcheck // nothing is in it
 	var kept openFiles
 	defer kept.close()
 	h, err := s.handOver(&kept, all, l)

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reddwarf.io/reddwarf/zones/podinit"
 	"reddwarf.io/reddwarf/zones/podinit/zonetest"
 )
@@ -303,6 +305,43 @@ func TestRenewalThatFails(t *testing.T) {
 	if st := until(t, c, "web", exited); st.ExitCode != 9 {
 		t.Errorf("state %+v", st)
 	}
+}
+
+// TestRenewalNeedsRoom lets podinit have no more memory than it has.
+func TestRenewalNeedsRoom(t *testing.T) {
+	z, c := web(t)
+	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(z.PID()), "statm"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages, err := strconv.ParseUint(strings.Fields(string(data))[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var free, tight unix.Rlimit
+	if err := unix.Prlimit(z.PID(), unix.RLIMIT_AS, nil, &free); err != nil {
+		t.Fatal(err)
+	}
+	tight = free
+	tight.Cur = pages*uint64(os.Getpagesize()) + 4<<20
+	if err := unix.Prlimit(z.PID(), unix.RLIMIT_AS, &tight, nil); err != nil {
+		t.Fatal(err)
+	}
+	before := program(t, z)
+	for range 10 {
+		hangUp(t, z)
+		time.Sleep(5 * time.Millisecond)
+	}
+	if program(t, z) != before {
+		t.Error("podinit renewed itself without room")
+	}
+	if _, err := c.State(t.Context()); err != nil {
+		t.Errorf("podinit does not answer: %v", err)
+	}
+	if err := unix.Prlimit(z.PID(), unix.RLIMIT_AS, &free, nil); err != nil {
+		t.Fatal(err)
+	}
+	renew(t, z)
 }
 
 // anonymous is the memory of podinit that is nobody else's, in KiB.
