@@ -150,8 +150,15 @@ type modelWorld struct {
 	model    *host.Model
 	inits    *podinits
 	root     string
-	fault    func(command string) error
+	fault    func(command string) error // see failBy
 	commands []string
+}
+
+// failBy makes fault decide about commands, also while the agent runs.
+func (w *modelWorld) failBy(fault func(command string) error) {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	w.fault = fault
 }
 
 func newModelWorld(t *testing.T) *modelWorld {
@@ -179,8 +186,9 @@ func (w *modelWorld) startAgent() {
 	s := modelSession{w.model, ctx, func(c string) error {
 		w.host.mu.Lock()
 		w.commands = append(w.commands, c)
+		fault := w.fault
 		w.host.mu.Unlock()
-		return w.fault(c)
+		return fault(c)
 	}}
 	store := storage.New(s, storage.Config{Pool: "rpool", Root: w.root})
 	shown := mounts.New(s, filepath.Join(w.data, "mounts"))
@@ -298,7 +306,7 @@ func TestAgentKilledAtEveryModelCommand(t *testing.T) {
 					w := newModelWorld(t)
 					count, kill := 0, w.kill
 					var mu sync.Mutex
-					w.fault = func(string) error {
+					w.failBy(func(string) error {
 						mu.Lock()
 						defer mu.Unlock()
 						if count++; count != i+1 {
@@ -309,13 +317,13 @@ func TestAgentKilledAtEveryModelCommand(t *testing.T) {
 							return nil
 						}
 						return errKilled
-					}
+					})
 					pod := w.create(volumePod())
 					settle(time.Second)
 					if i < creating {
 						w.killAgent()
 						w.mustBeRecorded()
-						w.fault = func(string) error { return nil }
+						w.failBy(func(string) error { return nil })
 						w.startAgent()
 						w.relist()
 						settle(30 * time.Second)
@@ -325,7 +333,7 @@ func TestAgentKilledAtEveryModelCommand(t *testing.T) {
 					settle(5 * time.Second)
 					if i >= creating {
 						w.killAgent()
-						w.fault = func(string) error { return nil }
+						w.failBy(func(string) error { return nil })
 						w.startAgent()
 						settle(time.Minute)
 					}

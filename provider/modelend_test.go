@@ -68,7 +68,7 @@ func TestAgentKilledAtEveryCommandOfAnEnd(t *testing.T) {
 					w := newModelWorld(t)
 					var mu sync.Mutex
 					count, kill := 0, w.kill
-					w.fault = func(string) error {
+					w.failBy(func(string) error {
 						mu.Lock()
 						defer mu.Unlock()
 						if count++; count != i+1 {
@@ -79,11 +79,11 @@ func TestAgentKilledAtEveryCommandOfAnEnd(t *testing.T) {
 							return nil
 						}
 						return errKilled
-					}
+					})
 					w.endingPod()
 					settle(10 * time.Second)
 					w.killAgent()
-					w.fault = func(string) error { return nil }
+					w.failBy(func(string) error { return nil })
 					w.startAgent()
 					w.relist()
 					settle(time.Minute)
@@ -104,14 +104,14 @@ func TestEveryCommandOfAnEndFails(t *testing.T) {
 			settle(500 * time.Millisecond)
 			var mu sync.Mutex
 			count := 0
-			w.fault = func(string) error {
+			w.failBy(func(string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if count++; count == i+1 {
 					return errors.New("interrupted")
 				}
 				return nil
-			}
+			})
 			settle(time.Minute)
 			w.mustHaveEnded()
 		})

@@ -31,12 +31,13 @@ func TestMemoryIsGivenBackWhenThatPays(t *testing.T) {
 				collection := make(chan struct{})
 				started, times := time.Now(), 0
 				ended := make(chan struct{})
+				next := collection
 				go func() {
 					defer close(ended)
 					s.mind(func() <-chan struct{} {
-						next := collection
-						collection = nil
-						return next
+						first := next
+						next = nil // there is only one
+						return first
 					}, func() {
 						times++
 						if d := time.Since(started); d < renewTime {
