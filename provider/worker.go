@@ -258,7 +258,8 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	w.followZone(ctx, z)
 	refused, counted := w.memoryRefusals(ctx, z)
 	now := time.Now()
-	if err := w.takeInReport(now, refused, counted); err != nil {
+	live, err := w.takeInReport(now, refused, counted)
+	if err != nil {
 		return view{}, err
 	}
 	w.mu.Lock()
@@ -279,7 +280,7 @@ func (w *worker) look(ctx context.Context) (view, error) {
 	w.renamed = nil
 	st := w.st.Clone()
 	v := view{
-		now: now, wish: wishRun, pod: w.pod, st: &st, zone: z.State, live: w.live,
+		now: now, wish: wishRun, pod: w.pod, st: &st, zone: z.State, live: live,
 		have: w.have, gone: w.gone, autostart: w.autostart, outside: w.outside,
 		hooks: map[hook]bool{}, stops: maps.Clone(w.stops), refreshAt: w.refreshAt,
 		notBefore: map[step]time.Time{},
@@ -303,15 +304,18 @@ func (w *worker) look(ctx context.Context) (view, error) {
 // may be on its way to the disk when others see it, because podinit tells it
 // again to an agent that begins anew. That something ended or a hook is done is
 // on disk first: nobody tells the latter again, and podinit may be gone.
-func (w *worker) takeInReport(now time.Time, refused uint64, counted bool) error {
+//
+// It returns the report, nil if there is none. One that comes later is for the
+// next look: the record does not know of it.
+func (w *worker) takeInReport(now time.Time, refused uint64, counted bool) (*podinit.State, error) {
 	w.mu.Lock()
 	live := w.live
 	w.mu.Unlock()
 	if live == nil {
-		return nil
+		return nil, nil //nolint:nilnil // both are answers
 	}
 	if err := w.settle(); err != nil {
-		return err
+		return nil, err
 	}
 	w.disk.Lock()
 	w.mu.Lock()
@@ -322,7 +326,7 @@ func (w *worker) takeInReport(now time.Time, refused uint64, counted bool) error
 	w.mu.Unlock()
 	if !changed && !hooked {
 		w.disk.Unlock()
-		return nil
+		return live, nil
 	}
 	w.explain(pod, before, &st)
 	if counted {
@@ -331,15 +335,15 @@ func (w *worker) takeInReport(now time.Time, refused uint64, counted bool) error
 	if !hooked && !ends(&before, &st) {
 		w.saveBehind(pod, st)
 		w.announce(pod, before, st)
-		return nil
+		return live, nil
 	}
 	defer w.disk.Unlock()
 	if err := w.save(pod, st); err != nil {
-		return err
+		return nil, err
 	}
 	w.announce(pod, before, st)
 	w.set(st)
-	return nil
+	return live, nil
 }
 
 // ends reports whether an attempt has ended between two records.
