@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,7 +32,7 @@ type lateDisk struct {
 func newLateDisk(w *modelWorld, kill int, after bool) *lateDisk {
 	d := &lateDisk{w: w, dir: w.t.TempDir(), kill: kill, after: after}
 	end := w.kill
-	w.fault = func(command string) error {
+	w.failBy(func(command string) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.commands = append(d.commands, command)
@@ -39,7 +41,7 @@ func newLateDisk(w *modelWorld, kill int, after bool) *lateDisk {
 			return errKilled
 		}
 		if !strings.HasPrefix(command, "zfs ") { // then the record may be half written
-			if err := os.CopyFS(d.at(n), os.DirFS(filepath.Join(w.data, "pods"))); err != nil {
+			if err := copyStill(d.at(n), filepath.Join(w.data, "pods")); err != nil {
 				w.t.Error(err)
 			}
 		}
@@ -51,8 +53,22 @@ func newLateDisk(w *modelWorld, kill int, after bool) *lateDisk {
 			return nil
 		}
 		return errKilled
-	}
+	})
 	return d
+}
+
+// copyStill copies a directory whose files are replaced now and then: where one
+// was renamed meanwhile, it begins anew.
+func copyStill(to, from string) error {
+	for {
+		err := os.CopyFS(to, os.DirFS(from))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
 }
 
 func (d *lateDisk) at(command int) string { return filepath.Join(d.dir, fmt.Sprint(command)) }
@@ -130,7 +146,7 @@ func TestAgentKilledBeforeTheDisk(t *testing.T) {
 					before := w.status()
 					w.killAgent()
 					seen[strings.Fields(d.loseWrites())[0]] = true
-					w.fault = func(string) error { return nil }
+					w.failBy(func(string) error { return nil })
 					w.startAgent()
 					w.relist()
 					settle(30 * time.Second)
@@ -174,7 +190,7 @@ func TestUnrecordedPodIsRemoved(t *testing.T) {
 			w.api.mu.Lock()
 			delete(w.api.pods, pod.Namespace+"/"+pod.Name)
 			w.api.mu.Unlock()
-			w.fault = func(string) error { return nil }
+			w.failBy(func(string) error { return nil })
 			w.startAgent()
 			settle(30 * time.Minute)
 			w.mustBeGone()
