@@ -19,8 +19,10 @@ func TestTerminal(t *testing.T) {
 	apply(t, pod("terminal", busyboxImage, "terminationGracePeriodSeconds: 1", `command: ["sleep", "3600"]`))
 	waitPod(t, "terminal", "a ready pod", ready)
 	kubectl := strings.Join(bed.KubectlCommand(t.Context(), "exec", "-it", "terminal", "--").Args, " ")
+	// kubectl sends the size when the program runs already, as to a kubelet.
+	sized := `i=0; until stty size 2>/dev/null | grep -q 33 || [ $i = 50 ]; do i=$((i+1)); sleep 0.1; done`
 	cmd := exec.CommandContext(t.Context(), "script", "-qec",
-		"stty rows 33 cols 99; "+kubectl+` sh -c 'tty; stty size; exit 7'`, "/dev/null")
+		"stty rows 33 cols 99; "+kubectl+` sh -c 'tty; `+sized+`; stty size; exit 7'`, "/dev/null")
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 7 {
