@@ -42,29 +42,16 @@ func (p *Provider) admit(pod *corev1.Pod, node translate.Node) (why *translate.R
 // staying are the other pods that are not about to go, with what they were
 // granted. Those that wait for room are among them.
 func (p *Provider) staying(not *worker) (workers []*worker, pods []*corev1.Pod) {
-	for _, w := range p.all() {
-		w.mu.Lock()
-		if w != not && w.st.End == nil && w.st.Deletion == nil {
-			workers, pods = append(workers, w), append(pods, translate.WithResources(w.pod, w.st.Allocated))
-		}
-		w.mu.Unlock()
-	}
-	return workers, pods
+	return p.beside(not, func(w *worker) bool { return w.st.End == nil && w.st.Deletion == nil })
 }
 
 // holding are the other pods that have their part of the node by now: all that
 // were let in, until nothing of them runs and their zones are down. That is later
 // than when the scheduler takes an ended pod's part for free.
 func (p *Provider) holding(not *worker) []*corev1.Pod {
-	var pods []*corev1.Pod
-	for _, w := range p.all() {
-		up := active(p.survey.zone(w.zone).State)
-		w.mu.Lock()
-		if w != not && !w.outside && (up || !translate.Over(w.st)) {
-			pods = append(pods, translate.WithResources(w.pod, w.st.Allocated))
-		}
-		w.mu.Unlock()
-	}
+	_, pods := p.beside(not, func(w *worker) bool {
+		return !w.outside && (!translate.Over(w.st) || active(p.survey.zone(w.zone).State))
+	})
 	return pods
 }
 

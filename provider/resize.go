@@ -91,18 +91,24 @@ func summary(pod *corev1.Pod) string {
 
 // allocatedBeside are the other pods that still hold what they were granted.
 func (p *Provider) allocatedBeside(not *worker) []*corev1.Pod {
-	var out []*corev1.Pod
+	_, pods := p.beside(not, func(w *worker) bool { return !translate.Over(w.st) })
+	return pods
+}
+
+// beside are the other pods that which chooses, with what they were granted. It
+// is called with the worker's lock.
+func (p *Provider) beside(not *worker, which func(*worker) bool) (workers []*worker, pods []*corev1.Pod) {
 	for _, w := range p.all() {
 		if w == not {
 			continue
 		}
 		w.mu.Lock()
-		if !translate.Over(w.st) {
-			out = append(out, translate.WithResources(w.pod, w.st.Allocated))
+		if which(w) {
+			workers, pods = append(workers, w), append(pods, translate.WithResources(w.pod, w.st.Allocated))
 		}
 		w.mu.Unlock()
 	}
-	return out
+	return workers, pods
 }
 
 // resizes reports whether the running zone lacks what the pod was granted.
