@@ -161,6 +161,12 @@ func (w *modelWorld) failBy(fault func(command string) error) {
 	w.fault = fault
 }
 
+// killAt is world's, for commands of the model.
+func (w *modelWorld) killAt(n int, after bool) {
+	fault, _ := deadly(n, after, w.kill)
+	w.failBy(fault)
+}
+
 func newModelWorld(t *testing.T) *modelWorld {
 	fake := newFakeHost(t)
 	w := &modelWorld{
@@ -304,20 +310,7 @@ func TestAgentKilledAtEveryModelCommand(t *testing.T) {
 			t.Run(fmt.Sprintf("%d/%v", i, after), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := newModelWorld(t)
-					count, kill := 0, w.kill
-					var mu sync.Mutex
-					w.failBy(func(string) error {
-						mu.Lock()
-						defer mu.Unlock()
-						if count++; count != i+1 {
-							return nil
-						}
-						kill()
-						if after {
-							return nil
-						}
-						return errKilled
-					})
+					w.killAt(i, after)
 					pod := w.create(volumePod())
 					settle(time.Second)
 					if i < creating {

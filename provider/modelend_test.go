@@ -66,20 +66,7 @@ func TestAgentKilledAtEveryCommandOfAnEnd(t *testing.T) {
 			t.Run(fmt.Sprintf("%d/%v", i-before, after), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := newModelWorld(t)
-					var mu sync.Mutex
-					count, kill := 0, w.kill
-					w.failBy(func(string) error {
-						mu.Lock()
-						defer mu.Unlock()
-						if count++; count != i+1 {
-							return nil
-						}
-						kill()
-						if after {
-							return nil
-						}
-						return errKilled
-					})
+					w.killAt(i, after)
 					w.endingPod()
 					settle(10 * time.Second)
 					w.killAgent()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -60,13 +61,14 @@ func countCommands(t *testing.T, f func(w *world)) int {
 	return n
 }
 
-// killAt makes the agent die at the nth command from now, before or after it.
-func (w *world) killAt(n int, after bool) {
-	kill := w.kill
+// deadly returns a fault that is the agent's death at the nth command from now,
+// before or after it, and what tells whether it has died.
+func deadly(n int, after bool, kill func()) (fault func(string) error, died func() bool) {
+	var mu sync.Mutex
 	count := 0
-	w.host.failBy(func(string) error {
-		w.host.mu.Lock()
-		defer w.host.mu.Unlock()
+	fault = func(string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		count++
 		if count != n+1 {
 			return nil
@@ -76,7 +78,20 @@ func (w *world) killAt(n int, after bool) {
 			return nil
 		}
 		return errKilled
-	})
+	}
+	return fault, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return count > n
+	}
+}
+
+// killAt makes the agent die at the nth command from now, before or after it, and
+// returns what tells whether it has.
+func (w *world) killAt(n int, after bool) (died func() bool) {
+	fault, died := deadly(n, after, w.kill)
+	w.host.failBy(fault)
+	return died
 }
 
 func TestAgentKilledAtEveryCommand(t *testing.T) {

@@ -222,19 +222,10 @@ func TestAgentDiesWhileLettingGo(t *testing.T) {
 		for _, after := range []bool{false, true} {
 			synctest.Test(t, func(t *testing.T) {
 				w, short := crowd(t)
-				count := 0
-				w.host.failBy(func(string) error {
-					if count++; count == n+1 {
-						w.kill()
-						if !after {
-							return errKilled
-						}
-					}
-					return nil
-				})
+				died := w.killAt(n, after)
 				w.p.Short(short)
 				settle(5 * time.Second)
-				ran = count > n
+				ran = died()
 				w.host.failBy(func(string) error { return nil })
 				w.killAgent()
 				w.startAgent()
